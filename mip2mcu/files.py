@@ -1,0 +1,40 @@
+"""Files are written whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+
+from mip2mcu.errors import UsageError
+
+
+def check_writable(path: str | Path) -> Path:
+    """``path`` if a file can be written there; raises `UsageError` for a missing folder or a folder of that name.
+
+    To be called before long work, so that nothing is lost at its end.
+    """
+    path = Path(path)
+    if not path.parent.is_dir():
+        raise UsageError(f"cannot write {path}: the folder {path.parent} does not exist, create it first")
+    if path.is_dir():
+        raise UsageError(f"cannot write {path}: it is a folder, name a file")
+    if not os.access(path.parent, os.W_OK):
+        raise UsageError(f"cannot write {path}: the folder {path.parent} is not writable")
+    return path
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Write ``text`` in UTF-8 with Unix line ends; readers see the old file or the new one, never a part."""
+    path = check_writable(path)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as stream:
+            stream.write(text)
+        mask = os.umask(0)
+        os.umask(mask)
+        os.chmod(temporary, 0o666 & ~mask)
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise

@@ -1,0 +1,359 @@
+"""The model file: a network's fields as JSON and back, with every byte checked on the way in.
+
+The file holds plain JSON with sorted keys and one row of weights a line. Its ``sha256`` is taken over the canonical form
+(sorted keys, no spaces, without the ``sha256`` entry itself), so that layout does not matter but every number does.
+A file is untrusted: its size is bounded before it is read, nothing is evaluated, every value is checked by type and
+range, and whatever is wrong becomes a `ModelError` of one sentence.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+
+from mip2mcu.decisions import CLASS_LIMIT, Argmax, Decision, Sign, Vote
+from mip2mcu.errors import ModelError
+from mip2mcu.layers import (
+    BIAS_LIMIT,
+    UNIT_LIMIT,
+    WEIGHT_LIMIT,
+    Activation,
+    AveragePool,
+    Conv2d,
+    Dense,
+    Layer,
+    MaxPool,
+    Requantisation,
+)
+from mip2mcu.quantizer import Affine, Coding, Feature, OneHot, Quantizer, Thermometer
+from mip2mcu.ranges import INT32_MAX, INT32_MIN, IntArray
+
+FORMAT = "mip2mcu"
+VERSION = 1
+SIZE_LIMIT = 64 * 1024 * 1024
+"""Largest model file in bytes; a chip with 64 KB of flash is a thousand times smaller."""
+TEXT_LIMIT = 1000
+"""Longest name, label or category in characters."""
+
+T = TypeVar("T")
+
+
+def encode(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """The JSON document (without its ``sha256``) of a network's fields."""
+    quantizer: Quantizer | None = fields["quantizer"]
+    return {
+        "format": FORMAT,
+        "version": VERSION,
+        "classes": list(fields["classes"]),
+        "decision": _encode_decision(fields["decision"]),
+        "input_low": fields["input_low"].tolist(),
+        "input_high": fields["input_high"].tolist(),
+        "input_shape": list(fields["input_shape"]),
+        "layers": [_encode_layer(layer) for layer in fields["layers"]],
+        "quantizer": None if quantizer is None else [_encode_feature(f) for f in quantizer.features],
+    }
+
+
+def digest(document: Mapping[str, Any]) -> str:
+    """SHA-256 of the canonical form of ``document``, in hexadecimal digits."""
+    content = {key: value for key, value in document.items() if key != "sha256"}
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    return hashlib.sha256(text.encode("ascii")).hexdigest()
+
+
+def render(document: Mapping[str, Any]) -> str:
+    """The text of the file: indented, keys sorted, every list of numbers on one line, the digest included."""
+    text = json.dumps({**document, "sha256": digest(document)}, sort_keys=True, indent=1, ensure_ascii=False)
+    number_list = re.compile(r"\[\s*(-?\d+(?:,\s+-?\d+)*)\s*\]")
+    return number_list.sub(lambda m: "[" + re.sub(r"\s+", " ", m.group(1)) + "]", text) + "\n"
+
+
+def parse(path: str | Path) -> dict[str, Any]:
+    """Read a model file into its document; raises `ModelError` where it is no intact model file."""
+    path = Path(path)
+    try:
+        size = path.stat().st_size
+        if size > SIZE_LIMIT:
+            raise ModelError(f"{path} has {size} bytes, a model file has at most {SIZE_LIMIT}")
+        text = path.read_bytes()
+    except FileNotFoundError:
+        raise ModelError(f"there is no model file {path}: train one with `mip2mcu train DATA --out {path}`") from None
+    except OSError as error:
+        raise ModelError(f"cannot read the model file {path}: {error.strerror}") from None
+    try:
+        document = json.loads(text.decode("utf-8"), parse_int=_bounded_int, parse_float=_refuse, parse_constant=_refuse)
+    except json.JSONDecodeError as error:
+        raise ModelError(f"{path} is no intact model file (line {error.lineno}: {error.msg}): train or copy it again") from None
+    except (UnicodeDecodeError, RecursionError, ValueError) as error:
+        raise ModelError(f"{path} is no intact model file ({type(error).__name__}): train or copy it again") from None
+    if not isinstance(document, dict) or document.get("format") != FORMAT:
+        raise ModelError(f"{path} is no model file of mip2mcu: it has no entry \"format\": \"{FORMAT}\"")
+    if document.get("version") != VERSION:
+        raise ModelError(f"{path} has format version {document.get('version')!r}, this mip2mcu reads version {VERSION}")
+    try:
+        known = digest(document)
+    except UnicodeEncodeError:
+        raise ModelError(f"{path} holds text that is no valid Unicode: train or copy it again") from None
+    if document.get("sha256") != known:
+        raise ModelError(f"{path} was changed after it was written (its SHA-256 does not match): train or copy it again")
+    return document
+
+
+def decode(document: Mapping[str, Any]) -> dict[str, Any]:
+    """The network's fields from a parsed document; raises `ModelError` naming the entry that is wrong."""
+    try:
+        return _decode(document)
+    except RecursionError:
+        raise ModelError("the model file is nested too deeply") from None
+
+
+def _decode(document: Mapping[str, Any]) -> dict[str, Any]:
+    if not isinstance(document, dict):
+        raise ModelError("the model file holds no object")
+    extra = set(document) - {
+        "format", "version", "sha256", "classes", "decision", "input_low", "input_high", "input_shape", "layers", "quantizer",
+    }  # fmt: skip
+    if extra:
+        raise ModelError(f"the model file has an unknown entry {sorted(extra)[0]!r}")
+    classes = _items(document, "classes", _text, CLASS_LIMIT)
+    quantizer = document.get("quantizer")
+    return {
+        "classes": classes,
+        "decision": _decode_decision(_object(document, "decision"), len(classes)),
+        "input_low": _integers(document, "input_low", WEIGHT_LIMIT),
+        "input_high": _integers(document, "input_high", WEIGHT_LIMIT),
+        "input_shape": tuple(_integers(document, "input_shape", UNIT_LIMIT).tolist()),
+        "layers": _items(document, "layers", _decode_layer, 1000),
+        "quantizer": None if quantizer is None else Quantizer(_items(document, "quantizer", _decode_feature, UNIT_LIMIT)),
+    }
+
+
+def _bounded_int(digits: str) -> int:
+    if len(digits) > 20:
+        raise ValueError("integer too long")
+    return int(digits)
+
+
+def _refuse(text: str) -> float:
+    raise ValueError(f"{text} is no integer")
+
+
+# ---- values of the JSON document -----------------------------------------------------------------------------------
+
+
+def _get(document: Any, key: str) -> Any:
+    if not isinstance(document, dict):
+        raise ModelError(f"the model file has no object around {key!r}")
+    if key not in document:
+        raise ModelError(f"the model file lacks the entry {key!r}")
+    return document[key]
+
+
+def _object(document: Any, key: str) -> dict[str, Any]:
+    value = _get(document, key)
+    if not isinstance(value, dict):
+        raise ModelError(f"entry {key!r} of the model file is no object")
+    return value
+
+
+def _items(document: Any, key: str, convert: Callable[[Any], T], most: int) -> tuple[T, ...]:
+    value = _get(document, key)
+    if not isinstance(value, list) or len(value) > most:
+        raise ModelError(f"entry {key!r} of the model file is no list of at most {most} entries")
+    return tuple(convert(entry) for entry in value)
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str) or len(value) > TEXT_LIMIT:
+        raise ModelError(f"the model file has a label that is no text of at most {TEXT_LIMIT} characters")
+    return value
+
+
+def _integer(document: Any, key: str, least: int, most: int) -> int:
+    value = _get(document, key)
+    if type(value) is not int or not least <= value <= most:
+        raise ModelError(f"entry {key!r} of the model file is {str(value)[:40]!r}, expected an integer of {least}..{most}")
+    return value
+
+
+def _integers(document: Any, key: str, magnitude: int, dimensions: int = 1) -> IntArray:
+    """An integer array; the nesting is checked before numpy sees it, so that no ragged or deep list gets through."""
+    value = _get(document, key)
+    _check_nesting(value, dimensions, key)
+    try:
+        array = np.array(value, dtype=np.int64)
+    except (ValueError, OverflowError):
+        raise ModelError(f"entry {key!r} of the model file has rows of unequal length or numbers beyond 64 bits") from None
+    if array.ndim != dimensions or array.size == 0:
+        raise ModelError(f"entry {key!r} of the model file is not {dimensions}-dimensional or is empty")
+    if array.max() > magnitude or array.min() < -magnitude:
+        raise ModelError(f"entry {key!r} of the model file reaches {array.min()}..{array.max()}, allowed is ±{magnitude}")
+    return array
+
+
+def _check_nesting(value: Any, dimensions: int, key: str) -> None:
+    if not isinstance(value, list):
+        raise ModelError(f"entry {key!r} of the model file is not a list nested {dimensions} deep")
+    for entry in value:
+        if dimensions > 1:
+            _check_nesting(entry, dimensions - 1, key)
+        elif type(entry) is not int:
+            raise ModelError(f"entry {key!r} of the model file holds {str(entry)[:40]!r}, expected integers")
+
+
+def _pair(document: Any, key: str) -> tuple[int, int]:
+    values = _integers(document, key, 255)
+    if len(values) != 2:
+        raise ModelError(f"entry {key!r} of the model file has {len(values)} numbers, expected 2")
+    return int(values[0]), int(values[1])
+
+
+# ---- decisions, layers, features -----------------------------------------------------------------------------------
+
+
+def _encode_decision(decision: Decision) -> dict[str, Any]:
+    if isinstance(decision, Vote):
+        return {"rule": "vote", "subset_size": decision.subset_size, "by_margin": decision.by_margin}
+    return {"rule": "sign" if isinstance(decision, Sign) else "argmax"}
+
+
+def _decode_decision(entry: dict[str, Any], classes: int) -> Decision:
+    rule = _get(entry, "rule")
+    if rule == "argmax":
+        return Argmax(classes)
+    if rule == "sign":
+        return Sign(2)
+    if rule == "vote":
+        by_margin = _get(entry, "by_margin")
+        if type(by_margin) is not bool:
+            raise ModelError("entry 'by_margin' of the model file is neither true nor false")
+        decision = Vote(classes, _integer(entry, "subset_size", 2, CLASS_LIMIT), by_margin)
+        if decision.sums_expected() > UNIT_LIMIT:
+            raise ModelError(f"a vote of {decision.sums_expected()} sums is beyond the limit of {UNIT_LIMIT}")
+        return decision
+    raise ModelError(f"the model file names the unknown decision rule {str(rule)[:40]!r}")
+
+
+def _encode_requantisation(requantisation: Requantisation | None) -> dict[str, Any] | None:
+    if requantisation is None:
+        return None
+    return {name: getattr(requantisation, name).tolist() for name in ("pre", "mult", "shift")}
+
+
+def _encode_layer(layer: Layer) -> dict[str, Any]:
+    if isinstance(layer, MaxPool | AveragePool):
+        kind = "max_pool" if isinstance(layer, MaxPool) else "average_pool"
+        return {"kind": kind, "window": list(layer.window), "stride": list(layer.stride)}
+    entry: dict[str, Any] = {
+        "kind": "dense" if isinstance(layer, Dense) else "conv2d",
+        "weights": layer.weights.tolist(),
+        "bias": layer.bias.tolist(),
+        "activation": layer.activation.value,
+        "requantisation": _encode_requantisation(layer.requantisation),
+    }
+    if isinstance(layer, Conv2d):
+        entry.update(stride=list(layer.stride), padding=list(layer.padding), padding_value=layer.padding_value)
+    return entry
+
+
+def _decode_requantisation(entry: Any) -> Requantisation | None:
+    value = _get(entry, "requantisation")
+    if value is None:
+        return None
+    return Requantisation(_integers(value, "pre", 31), _integers(value, "mult", 32767), _integers(value, "shift", 30))
+
+
+def _decode_activation(entry: Any) -> Activation:
+    name = _get(entry, "activation")
+    if name not in [a.value for a in Activation]:
+        raise ModelError(f"the model file names the unknown activation {str(name)[:40]!r}")
+    return Activation(name)
+
+
+def _decode_layer(entry: Any) -> Layer:
+    kind = _get(entry, "kind")
+    if kind == "max_pool":
+        return MaxPool(_pair(entry, "window"), _pair(entry, "stride"))
+    if kind == "average_pool":
+        return AveragePool(_pair(entry, "window"), _pair(entry, "stride"))
+    if kind not in ("dense", "conv2d"):
+        raise ModelError(f"the model file names the unknown layer kind {str(kind)[:40]!r}")
+    weights = _integers(entry, "weights", WEIGHT_LIMIT, dimensions=2 if kind == "dense" else 4)
+    bias = _integers(entry, "bias", BIAS_LIMIT)
+    activation, requantisation = _decode_activation(entry), _decode_requantisation(entry)
+    if kind == "dense":
+        return Dense(weights, bias, activation, requantisation)
+    padding = _integers(entry, "padding", 255)
+    if len(padding) != 4:
+        raise ModelError(f"entry 'padding' of the model file has {len(padding)} numbers, expected 4")
+    return Conv2d(
+        weights,
+        bias,
+        _pair(entry, "stride"),
+        tuple(padding.tolist()),
+        _integer(entry, "padding_value", -WEIGHT_LIMIT, WEIGHT_LIMIT),
+        activation,
+        requantisation,
+    )
+
+
+def _encode_coding(coding: Coding) -> dict[str, Any]:
+    if isinstance(coding, OneHot):
+        return {"kind": "one_hot", "categories": list(coding.categories)}
+    if isinstance(coding, Thermometer):
+        return {"kind": "thermometer", "low": coding.low, "high": coding.high, "thresholds": list(coding.thresholds)}
+    return {
+        "kind": "affine",
+        "low": coding.low,
+        "high": coding.high,
+        "pre": coding.pre,
+        "mult": coding.mult,
+        "shift": coding.shift,
+    }
+
+
+def _encode_feature(feature: Feature) -> dict[str, Any]:
+    return {
+        "name": feature.name,
+        "coding": _encode_coding(feature.coding),
+        "missing": feature.missing,
+        "decimals": feature.decimals,
+        "raw_type": feature.raw_type,
+    }
+
+
+def _decode_coding(entry: dict[str, Any]) -> Coding:
+    kind = _get(entry, "kind")
+    if kind == "one_hot":
+        return OneHot(_items(entry, "categories", _text, UNIT_LIMIT))
+    low, high = (_integer(entry, end, INT32_MIN, INT32_MAX) for end in ("low", "high"))
+    if kind == "thermometer":
+        thresholds = _items(entry, "thresholds", lambda value: _threshold(value), UNIT_LIMIT)
+        return Thermometer(low, high, thresholds)
+    if kind == "affine":
+        return Affine(
+            low, high, _integer(entry, "pre", 0, 31), _integer(entry, "mult", 1, 65535), _integer(entry, "shift", 0, 30)
+        )
+    raise ModelError(f"the model file names the unknown coding {str(kind)[:40]!r}")
+
+
+def _threshold(value: Any) -> int:
+    if type(value) is not int or not INT32_MIN <= value <= INT32_MAX:
+        raise ModelError(f"the model file has a threshold {str(value)[:40]!r} that is no 32-bit integer")
+    return value
+
+
+def _decode_feature(entry: Any) -> Feature:
+    return Feature(
+        name=_text(_get(entry, "name")),
+        coding=_decode_coding(_object(entry, "coding")),
+        missing=_integer(entry, "missing", INT32_MIN, INT32_MAX),
+        decimals=_integer(entry, "decimals", 0, 9),
+        raw_type=_text(_get(entry, "raw_type")),
+    )
