@@ -42,8 +42,8 @@ class Activation(Enum):
 class Requantisation:
     """Maps a non-negative sum to 0..255, one entry a unit or channel, in uint32_t arithmetic only.
 
-        t = max(sum, 0) >> pre                                        t <= 65535
-        y = min(255, (t * mult + (1 << (shift - 1))) >> shift)        mult <= 32767, 1 <= shift <= 30
+    t = max(sum, 0) >> pre                                        t <= 65535
+    y = min(255, (t * mult + (1 << (shift - 1))) >> shift)        mult <= 32767, 1 <= shift <= 30
     """
 
     pre: IntArray
@@ -57,7 +57,9 @@ class Requantisation:
             if values.ndim != 1 or len(values) != len(np.atleast_1d(self.pre)):
                 raise ModelError("a requantisation needs one pre, mult and shift a unit, in three lists of one length")
             if len(values) and not least <= values.min() <= values.max() <= most:
-                raise ModelError(f"requantisation {name} reaches {values.min()}..{values.max()}, allowed are {least}..{most}")
+                raise ModelError(
+                    f"requantisation {name} reaches {values.min()}..{values.max()}, allowed are {least}..{most}"
+                )
 
     def apply(self, sums: IntArray) -> IntArray:
         """Requantise ``sums`` (rows, units, ...)."""
@@ -208,9 +210,7 @@ class Conv2d:
 
     def sum_range(self, low: IntArray, high: IntArray) -> tuple[IntArray, IntArray]:
         """Exact interval of each pre-activation for inputs in [low, high]."""
-        positive = Conv2d(
-            np.maximum(self.weights, 0), self.bias, self.stride, self.padding, self.padding_value
-        )
+        positive = Conv2d(np.maximum(self.weights, 0), self.bias, self.stride, self.padding, self.padding_value)
         negative = Conv2d(
             np.minimum(self.weights, 0), np.zeros_like(self.bias), self.stride, self.padding, self.padding_value
         )

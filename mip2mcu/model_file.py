@@ -89,11 +89,13 @@ def parse(path: str | Path) -> dict[str, Any]:
     try:
         document = json.loads(text.decode("utf-8"), parse_int=_bounded_int, parse_float=_refuse, parse_constant=_refuse)
     except json.JSONDecodeError as error:
-        raise ModelError(f"{path} is no intact model file (line {error.lineno}: {error.msg}): train or copy it again") from None
+        raise ModelError(
+            f"{path} is no intact model file (line {error.lineno}: {error.msg}): train or copy it again"
+        ) from None
     except (UnicodeDecodeError, RecursionError, ValueError) as error:
         raise ModelError(f"{path} is no intact model file ({type(error).__name__}): train or copy it again") from None
     if not isinstance(document, dict) or document.get("format") != FORMAT:
-        raise ModelError(f"{path} is no model file of mip2mcu: it has no entry \"format\": \"{FORMAT}\"")
+        raise ModelError(f'{path} is no model file of mip2mcu: it has no entry "format": "{FORMAT}"')
     if document.get("version") != VERSION:
         raise ModelError(f"{path} has format version {document.get('version')!r}, this mip2mcu reads version {VERSION}")
     try:
@@ -101,7 +103,9 @@ def parse(path: str | Path) -> dict[str, Any]:
     except UnicodeEncodeError:
         raise ModelError(f"{path} holds text that is no valid Unicode: train or copy it again") from None
     if document.get("sha256") != known:
-        raise ModelError(f"{path} was changed after it was written (its SHA-256 does not match): train or copy it again")
+        raise ModelError(
+            f"{path} was changed after it was written (its SHA-256 does not match): train or copy it again"
+        )
     return document
 
 
@@ -130,7 +134,9 @@ def _decode(document: Mapping[str, Any]) -> dict[str, Any]:
         "input_high": _integers(document, "input_high", WEIGHT_LIMIT),
         "input_shape": tuple(_integers(document, "input_shape", UNIT_LIMIT).tolist()),
         "layers": _items(document, "layers", _decode_layer, 1000),
-        "quantizer": None if quantizer is None else Quantizer(_items(document, "quantizer", _decode_feature, UNIT_LIMIT)),
+        "quantizer": None
+        if quantizer is None
+        else Quantizer(_items(document, "quantizer", _decode_feature, UNIT_LIMIT)),
     }
 
 
@@ -178,7 +184,9 @@ def _text(value: Any) -> str:
 def _integer(document: Any, key: str, least: int, most: int) -> int:
     value = _get(document, key)
     if type(value) is not int or not least <= value <= most:
-        raise ModelError(f"entry {key!r} of the model file is {str(value)[:40]!r}, expected an integer of {least}..{most}")
+        raise ModelError(
+            f"entry {key!r} of the model file is {str(value)[:40]!r}, expected an integer of {least}..{most}"
+        )
     return value
 
 
@@ -189,11 +197,15 @@ def _integers(document: Any, key: str, magnitude: int, dimensions: int = 1) -> I
     try:
         array = np.array(value, dtype=np.int64)
     except (ValueError, OverflowError):
-        raise ModelError(f"entry {key!r} of the model file has rows of unequal length or numbers beyond 64 bits") from None
+        raise ModelError(
+            f"entry {key!r} of the model file has rows of unequal length or numbers beyond 64 bits"
+        ) from None
     if array.ndim != dimensions or array.size == 0:
         raise ModelError(f"entry {key!r} of the model file is not {dimensions}-dimensional or is empty")
     if array.max() > magnitude or array.min() < -magnitude:
-        raise ModelError(f"entry {key!r} of the model file reaches {array.min()}..{array.max()}, allowed is ±{magnitude}")
+        raise ModelError(
+            f"entry {key!r} of the model file reaches {array.min()}..{array.max()}, allowed is ±{magnitude}"
+        )
     return array
 
 

@@ -165,11 +165,15 @@ class Feature:
         if self.raw_type not in RAW_TYPES:
             raise ModelError(f"raw type {self.raw_type!r} is not one of {', '.join(RAW_TYPES)}")
         if not 0 <= self.decimals <= DECIMALS_LIMIT:
-            raise ModelError(f"feature {self.name!r} has {self.decimals} decimal places, allowed are 0..{DECIMALS_LIMIT}")
+            raise ModelError(
+                f"feature {self.name!r} has {self.decimals} decimal places, allowed are 0..{DECIMALS_LIMIT}"
+            )
         low, high = RAW_TYPES[self.raw_type]
         ends = (0, self.coding.width) if isinstance(self.coding, OneHot) else (self.coding.low, self.coding.high)
         if not (low <= min(ends) and max(ends) <= high and low <= self.missing <= high):
-            raise ModelError(f"feature {self.name!r} reaches {min(ends)}..{max(ends)}, beyond its raw type {self.raw_type}")
+            raise ModelError(
+                f"feature {self.name!r} reaches {min(ends)}..{max(ends)}, beyond its raw type {self.raw_type}"
+            )
 
 
 @dataclass(frozen=True)
@@ -212,7 +216,7 @@ class Quantizer:
 
 def raw_type_for(low: int, high: int) -> str:
     """The narrowest of int16_t and int32_t that leaves a sensor twice the training range before it wraps."""
-    return "int16_t" if -(2**14) <= low and high < 2**14 else "int32_t"
+    return "int16_t" if low >= -(2**14) and high < 2**14 else "int32_t"
 
 
 def fit_affine(low: int, high: int) -> Affine:
