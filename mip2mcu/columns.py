@@ -79,8 +79,8 @@ def fit_column(name: str, column: Column, coding: str, bits: int, common: tuple[
 def raw_column(feature: Feature, column: Column) -> IntArray:
     """Raw integers (rows,) of a column for a fitted feature; text in a numeric column is a `DatasetError`.
 
-    Values beyond the feature's C type are clamped to it (its coding saturates earlier); unseen categories take the first
-    index behind the list.
+    Values beyond the feature's C type are clamped to it (its coding saturates earlier); unseen categories take the
+    first index behind the list.
     """
     if isinstance(feature.coding, OneHot):
         index = {category: i for i, category in enumerate(feature.coding.categories)}
@@ -160,7 +160,7 @@ def _decimals(name: str, column: Column) -> tuple[int, bool]:
     values = column.astype(np.float64)
     magnitude = int(np.ceil(np.abs(values).max()))
     for decimals in range(_allowed_decimals(name, magnitude, RAW_LIMIT) + 1):
-        if np.array_equal(np.round(column, decimals), column):  # type: ignore[call-overload]
+        if np.array_equal(np.round(column, decimals), column):
             return decimals, True
     largest = float(np.abs(values).max())
     decimals = DECIMALS_LIMIT
@@ -213,8 +213,8 @@ def _fit_categories(name: str, column: tuple[str, ...]) -> FittedColumn:
     if coding.width > CATEGORY_LIMIT:
         text = next(t for t in present if not is_number(t))
         raise DatasetError(
-            f"column {name!r} holds text ({text[:40]!r}) with {coding.width} different values, more than {CATEGORY_LIMIT} "
-            "categories: remove the column, or clean it if it was meant to be numeric"
+            f"column {name!r} holds text ({text[:40]!r}) with {coding.width} different values, more than "
+            f"{CATEGORY_LIMIT} categories: remove the column, or clean it if it was meant to be numeric"
         )
     if max(len(category) for category in coding.categories) > 1000:
         raise DatasetError(f"column {name!r} holds a category of more than 1000 characters: remove or shorten it")

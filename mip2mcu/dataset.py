@@ -201,7 +201,7 @@ def _quantized(table: Table, quantizer: Quantizer, classes: tuple[str, ...], not
         inputs=quantizer.quantize(raw),
         labels=_table_labels(table, classes),
         classes=classes,
-        input_low=np.zeros(quantizer.width),
+        input_low=np.zeros(quantizer.width, dtype=np.int64),
         input_high=quantizer.input_high,
         input_shape=table.shape if one_to_one and len(table.shape) == 3 else (),
         quantizer=quantizer,

@@ -1,7 +1,7 @@
 """The model file: a network's fields as JSON and back, with every byte checked on the way in.
 
-The file holds plain JSON with sorted keys and one row of weights a line. Its ``sha256`` is taken over the canonical form
-(sorted keys, no spaces, without the ``sha256`` entry itself), so that layout does not matter but every number does.
+The file holds plain JSON with sorted keys and one row of weights a line. Its ``sha256`` is taken over the canonical
+form (sorted keys, no spaces, without the ``sha256`` entry itself), so that layout does not matter but every number does.
 A file is untrusted: its size is bounded before it is read, nothing is evaluated, every value is checked by type and
 range, and whatever is wrong becomes a `ModelError` of one sentence.
 """
@@ -121,7 +121,8 @@ def _decode(document: Mapping[str, Any]) -> dict[str, Any]:
     if not isinstance(document, dict):
         raise ModelError("the model file holds no object")
     extra = set(document) - {
-        "format", "version", "sha256", "classes", "decision", "input_low", "input_high", "input_shape", "layers", "quantizer",
+        "format", "version", "sha256", "classes", "decision",
+        "input_low", "input_high", "input_shape", "layers", "quantizer",
     }  # fmt: skip
     if extra:
         raise ModelError(f"the model file has an unknown entry {sorted(extra)[0]!r}")
@@ -346,7 +347,7 @@ def _decode_coding(entry: dict[str, Any]) -> Coding:
         return OneHot(_items(entry, "categories", _text, UNIT_LIMIT))
     low, high = (_integer(entry, end, INT32_MIN, INT32_MAX) for end in ("low", "high"))
     if kind == "thermometer":
-        thresholds = _items(entry, "thresholds", lambda value: _threshold(value), UNIT_LIMIT)
+        thresholds = _items(entry, "thresholds", _threshold, UNIT_LIMIT)
         return Thermometer(low, high, thresholds)
     if kind == "affine":
         return Affine(

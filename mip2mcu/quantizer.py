@@ -1,7 +1,7 @@
 """From raw features in their own units to network inputs, in integers only, so that C can do the same bit for bit.
 
-On the chip a raw feature is an integer: a decimal column with d places is its value times 10**d, a category is its index
-in the list of categories. Each feature has one coding:
+On the chip a raw feature is an integer: a decimal column with d places is its value times 10**d, a category is its
+index in the list of categories. Each feature has one coding:
 
     `Affine`        one input: the clamped value, scaled to at most 8 bits
     `Thermometer`   one bit a threshold: 1 where the raw value is at least the threshold
@@ -19,7 +19,7 @@ from typing import TypeAlias
 import numpy as np
 
 from mip2mcu.errors import ModelError
-from mip2mcu.ranges import INT32_MAX, INT32_MIN, IntArray
+from mip2mcu.ranges import INT32_MAX, INT32_MIN, BoolArray, IntArray
 
 RAW_TYPES = {
     "uint8_t": (0, 255),
@@ -79,14 +79,14 @@ class Affine:
         t = (np.clip(raw, self.low, self.high) - self.low) >> self.pre
         return ((t * self.mult + ((1 << self.shift) >> 1)) >> self.shift)[:, None]
 
-    def saturates(self, raw: IntArray) -> IntArray:
+    def saturates(self, raw: IntArray) -> BoolArray:
         """True where the raw value lies outside [low, high]."""
         return (raw < self.low) | (raw > self.high)
 
 
 @dataclass(frozen=True)
 class Thermometer:
-    """One bit a threshold, in ascending order: 1 where raw >= threshold. ``low`` and ``high`` are the training range."""
+    """One bit a threshold, ascending: 1 where raw >= threshold. ``low`` and ``high`` are the training range."""
 
     low: int
     high: int
@@ -114,7 +114,7 @@ class Thermometer:
         """Bits (rows, thresholds) of raw values (rows,)."""
         return (raw[:, None] >= np.array(self.thresholds, dtype=np.int64)[None, :]).astype(np.int64)
 
-    def saturates(self, raw: IntArray) -> IntArray:
+    def saturates(self, raw: IntArray) -> BoolArray:
         """True where the raw value lies outside the training range (its bits are those of the nearest end)."""
         return (raw < self.low) | (raw > self.high)
 
@@ -143,7 +143,7 @@ class OneHot:
         """Bits (rows, categories) of raw indices (rows,)."""
         return (raw[:, None] == np.arange(self.width)[None, :]).astype(np.int64)
 
-    def saturates(self, raw: IntArray) -> IntArray:
+    def saturates(self, raw: IntArray) -> BoolArray:
         """True where the raw value is no listed category."""
         return (raw < 0) | (raw >= self.width)
 
@@ -209,7 +209,7 @@ class Quantizer:
         """Network inputs (rows, width) of raw integers (rows, features)."""
         return np.concatenate([f.coding.apply(raw[:, i]) for i, f in enumerate(self.features)], axis=1)
 
-    def saturated(self, raw: IntArray) -> IntArray:
+    def saturated(self, raw: IntArray) -> BoolArray:
         """True (rows, features) where a raw value lies beyond what training has seen."""
         return np.stack([f.coding.saturates(raw[:, i]) for i, f in enumerate(self.features)], axis=1)
 

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 IntArray: TypeAlias = NDArray[np.int64]
+BoolArray: TypeAlias = NDArray[np.bool_]
 
 INT32_MIN, INT32_MAX = -(2**31), 2**31 - 1
 _EXACT_FLOAT64 = 2**53
@@ -31,9 +32,11 @@ def frozen(values: ArrayLike) -> IntArray:
 
 def sum_range(weights: IntArray, bias: IntArray, low: IntArray, high: IntArray) -> tuple[IntArray, IntArray]:
     """Smallest and largest value of each row's ``bias + weights @ x``; weights (units, inputs), the rest 1-D."""
-    positive = np.maximum(weights, 0)
-    negative = np.minimum(weights, 0)
-    return bias + positive @ low + negative @ high, bias + positive @ high + negative @ low
+    positive: IntArray = np.maximum(weights, 0)
+    negative: IntArray = np.minimum(weights, 0)
+    least: IntArray = bias + positive @ low + negative @ high
+    most: IntArray = bias + positive @ high + negative @ low
+    return least, most
 
 
 def prefix_range(weights: IntArray, bias: IntArray, low: IntArray, high: IntArray) -> tuple[int, int]:

@@ -1,7 +1,7 @@
 """Reads CSV and NPZ files into a `Table`: named columns of text or numbers, and the labels as text.
 
-Files are untrusted: sizes are bounded before anything is loaded, NPZ entries are never unpickled, and whatever cannot be
-read becomes a `DatasetError` of one sentence with the line and the way out.
+Files are untrusted: sizes are bounded before anything is loaded, NPZ entries are never unpickled, and whatever cannot
+be read becomes a `DatasetError` of one sentence with the line and the way out.
 """
 
 from __future__ import annotations
@@ -185,7 +185,8 @@ def _read_npz(path: Path, features: Sequence[str] | None, part: Part) -> Table:
     x_name, y_name = (f"X_{part}", f"y_{part}") if split else ("X", "y")
     if x_name not in arrays:
         raise DatasetError(
-            f"{path} holds {', '.join(sorted(arrays)) or 'nothing'}: expected X and y, or X_train, y_train, X_test, y_test"
+            f"{path} holds {', '.join(sorted(arrays)) or 'nothing'}: "
+            "expected X and y, or X_train, y_train, X_test, y_test"
         )
     values = arrays[x_name]
     if values.ndim < 2 or values.size == 0:
