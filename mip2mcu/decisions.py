@@ -59,6 +59,10 @@ class Sign:
 
     classes: int = 2
 
+    def __post_init__(self) -> None:
+        if self.classes != 2:
+            raise ModelError(f"the sign of one sum decides between 2 classes, not {self.classes}")
+
     def sums_expected(self) -> int:
         """One."""
         return 1
@@ -80,11 +84,11 @@ class Sign:
 class Vote:
     """VOTE(p): one member a p-subset of the classes, in lexicographic order; scores are the members' votes (BeMi).
 
-    A member of a pair (a, b), a < b, has one sum: >= 0 votes for a, else for b. A member of p > 2 classes has p sums
-    and votes for the largest, the first on ties. A unique maximum of votes wins; exactly p tied classes are decided by the
-    member that they form. Any other tie is unclassified, or, with ``by_margin``, goes to the tied class with the
-    largest strength, the lowest index on ties. The strength of a class adds, over its members, its sum minus the largest other
-    sum of the member (for a pair: the signed sum).
+    A member of a pair (a, b), a < b, has one sum: >= 0 votes for a, else for b. A member of p > 2 classes has p
+    sums and votes for the largest, the first on ties. A unique maximum of votes wins; exactly p tied classes are
+    decided by the member that they form. Any other tie is unclassified, or, with ``by_margin``, goes to the tied
+    class with the largest strength, the lowest index on ties. The strength of a class adds, over its members, its
+    sum minus the largest other sum of the member (for a pair: the signed sum).
     """
 
     classes: int

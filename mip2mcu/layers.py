@@ -28,6 +28,10 @@ BIAS_LIMIT = 2**40
 """Largest magnitude of a bias; keeps every sum of a valid network far inside int64."""
 UNIT_LIMIT = 2**16 - 1
 """Most inputs, units or tensor elements of one layer."""
+PATCH_LIMIT = 2**24
+"""Most values that the windows of one convolution cover, counted as often as they are read."""
+
+_PATCH_VALUES_AT_ONCE = 2**22
 
 
 class Activation(Enum):
@@ -74,10 +78,9 @@ def _check_parameters(weights: IntArray, bias: IntArray, dimensions: int) -> Non
         raise ModelError(f"weights have shape {weights.shape}, expected {dimensions} dimensions, none of them empty")
     if bias.shape != (weights.shape[0],):
         raise ModelError(f"bias has shape {bias.shape}, expected one entry for each of {weights.shape[0]} units")
-    if np.abs(weights).max() > WEIGHT_LIMIT:
-        raise ModelError(f"a weight has magnitude {np.abs(weights).max()}, the largest allowed is {WEIGHT_LIMIT}")
-    if np.abs(bias).max() > BIAS_LIMIT:
-        raise ModelError(f"a bias has magnitude {np.abs(bias).max()}, the largest allowed is {BIAS_LIMIT}")
+    for name, values, limit in (("weights", weights, WEIGHT_LIMIT), ("biases", bias, BIAS_LIMIT)):
+        if values.min() < -limit or values.max() > limit:
+            raise ModelError(f"the {name} reach {values.min()}..{values.max()}, allowed is -{limit}..{limit}")
 
 
 def _check_activation(activation: Activation, requantisation: Requantisation | None, units: int) -> None:
@@ -133,7 +136,11 @@ class Dense:
 
     def sums(self, inputs: IntArray) -> IntArray:
         """Pre-activations (rows, units)."""
-        return exact_product(inputs.reshape(len(inputs), -1), self.weights) + self.bias
+        return exact_product(inputs.reshape(len(inputs), self.weights.shape[1]), self.weights) + self.bias
+
+    def operations(self, input_shape: Shape) -> int:
+        """Multiply-additions of one inference."""
+        return self.units * prod(input_shape)
 
     def forward(self, inputs: IntArray) -> IntArray:
         """Activations (rows, units)."""
@@ -169,8 +176,11 @@ class Conv2d:
         _check_parameters(self.weights, self.bias, dimensions=4)
         _check_activation(self.activation, self.requantisation, self.units)
         _check_window(self.weights.shape[2:], self.stride)
-        if len(self.padding) != 4 or not all(0 <= p < 256 for p in self.padding):
-            raise ModelError(f"padding {self.padding} is not four numbers of 0..255: top, left, bottom, right")
+        kernel = self.weights.shape[2:]
+        if len(self.padding) != 4 or not all(0 <= p < side for p, side in zip(self.padding, kernel * 2, strict=True)):
+            raise ModelError(
+                f"padding {self.padding} is not (top, left, bottom, right), each below the kernel's sides {kernel}"
+            )
         if abs(self.padding_value) > WEIGHT_LIMIT:
             raise ModelError(f"padding value {self.padding_value} lies beyond {WEIGHT_LIMIT}")
 
@@ -188,7 +198,15 @@ class Conv2d:
             )
         top, left, bottom, right = self.padding
         padded = (input_shape[1] + top + bottom, input_shape[2] + left + right)
-        return (self.units, *_window_counts(padded, self.weights.shape[2:], self.stride))
+        down, across = _window_counts(padded, self.weights.shape[2:], self.stride)
+        covered = down * across * self.weights[0].size
+        if covered > PATCH_LIMIT:
+            raise ModelError(f"the windows of a convolution cover {covered} values, at most {PATCH_LIMIT} are possible")
+        return (self.units, down, across)
+
+    def operations(self, input_shape: Shape) -> int:
+        """Multiply-additions of one inference."""
+        return prod(self.output_shape(input_shape)) * self.weights[0].size
 
     def _padded(self, inputs: IntArray) -> IntArray:
         top, left, bottom, right = self.padding
@@ -198,6 +216,15 @@ class Conv2d:
 
     def sums(self, inputs: IntArray) -> IntArray:
         """Pre-activations (rows, channels, rows, columns)."""
+        shape = self.output_shape(inputs.shape[1:])
+        sums = np.empty((len(inputs), *shape), dtype=np.int64)
+        step = max(1, _PATCH_VALUES_AT_ONCE // (shape[1] * shape[2] * self.weights[0].size))
+        for start in range(0, len(inputs), step):
+            sums[start : start + step] = self._sums_at_once(inputs[start : start + step])
+        return sums
+
+    def _sums_at_once(self, inputs: IntArray) -> IntArray:
+        """The same in one product, which needs memory for every window of every row."""
         windows = _windows(self._padded(inputs), self.weights.shape[2:], self.stride)
         count, _, down, across = windows.shape[:4]
         patches = windows.transpose(0, 2, 3, 1, 4, 5).reshape(count * down * across, -1)
@@ -239,6 +266,10 @@ class MaxPool:
         """Shape (channels, rows, columns) of one row's output."""
         return _pooled_shape(input_shape, self.window, self.stride)
 
+    def operations(self, input_shape: Shape) -> int:
+        """Values that the windows cover in one inference."""
+        return prod(self.output_shape(input_shape)) * prod(self.window)
+
     def forward(self, inputs: IntArray) -> IntArray:
         """Maxima, one a window."""
         return _windows(inputs, self.window, self.stride).max(axis=(4, 5))
@@ -261,6 +292,10 @@ class AveragePool:
     def output_shape(self, input_shape: Shape) -> Shape:
         """Shape (channels, rows, columns) of one row's output."""
         return _pooled_shape(input_shape, self.window, self.stride)
+
+    def operations(self, input_shape: Shape) -> int:
+        """Values that the windows cover in one inference."""
+        return prod(self.output_shape(input_shape)) * prod(self.window)
 
     def forward(self, inputs: IntArray) -> IntArray:
         """Means, one a window."""

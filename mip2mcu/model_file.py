@@ -1,7 +1,7 @@
 """The model file: a network's fields as JSON and back, with every byte checked on the way in.
 
 The file holds plain JSON with sorted keys and one row of weights a line. Its ``sha256`` is taken over the canonical
-form (sorted keys, no spaces, without the ``sha256`` entry itself), so that layout does not matter but every number does.
+form (sorted keys, no spaces, without the ``sha256`` entry itself): layout does not matter, every number does.
 A file is untrusted: its size is bounded before it is read, nothing is evaluated, every value is checked by type and
 range, and whatever is wrong becomes a `ModelError` of one sentence.
 """
@@ -31,15 +31,31 @@ from mip2mcu.layers import (
     MaxPool,
     Requantisation,
 )
-from mip2mcu.quantizer import Affine, Coding, Feature, OneHot, Quantizer, Thermometer
+from mip2mcu.quantizer import DECIMALS_LIMIT, Affine, Coding, Feature, OneHot, Quantizer, Thermometer
 from mip2mcu.ranges import INT32_MAX, INT32_MIN, IntArray
 
 FORMAT = "mip2mcu"
 VERSION = 1
 SIZE_LIMIT = 64 * 1024 * 1024
 """Largest model file in bytes; a chip with 64 KB of flash is a thousand times smaller."""
-TEXT_LIMIT = 1000
-"""Longest name, label or category in characters."""
+PIECE_LIMIT = 2**21
+"""Most lists, objects and texts of a model file: each costs Python a hundred bytes, so a file of nothing but brackets
+would claim gigabytes."""
+
+_DENSE = "kind weights bias activation requantisation"
+_ENTRIES = {
+    "argmax": "rule",
+    "sign": "rule",
+    "vote": "rule subset_size by_margin",
+    "dense": _DENSE,
+    "conv2d": f"{_DENSE} stride padding padding_value",
+    "max_pool": "kind window stride",
+    "average_pool": "kind window stride",
+    "affine": "kind low high pre mult shift",
+    "thermometer": "kind low high thresholds",
+    "one_hot": "kind categories",
+}
+"""The entries of each kind of object in the file."""
 
 T = TypeVar("T")
 
@@ -78,30 +94,43 @@ def parse(path: str | Path) -> dict[str, Any]:
     """Read a model file into its document; raises `ModelError` where it is no intact model file."""
     path = Path(path)
     try:
-        size = path.stat().st_size
-        if size > SIZE_LIMIT:
-            raise ModelError(f"{path} has {size} bytes, a model file has at most {SIZE_LIMIT}")
-        text = path.read_bytes()
+        with path.open("rb") as stream:
+            content = stream.read(SIZE_LIMIT + 1)
     except FileNotFoundError:
         raise ModelError(f"there is no model file {path}: train one with `mip2mcu train DATA --out {path}`") from None
     except OSError as error:
         raise ModelError(f"cannot read the model file {path}: {error.strerror}") from None
+    if len(content) > SIZE_LIMIT:
+        raise ModelError(f"{path} is larger than {SIZE_LIMIT} bytes, the most that a model file may have")
+    if content.count(b"[") + content.count(b"{") + content.count(b'"') // 2 > PIECE_LIMIT:
+        raise ModelError(f"{path} holds more than {PIECE_LIMIT} lists, objects and texts, a model file has fewer")
     try:
-        document = json.loads(text.decode("utf-8"), parse_int=_bounded_int, parse_float=_refuse, parse_constant=_refuse)
+        document = _loads(content)
+        known = digest(document) if isinstance(document, dict) else None
     except json.JSONDecodeError as error:
-        raise ModelError(
-            f"{path} is no intact model file (line {error.lineno}: {error.msg}): train or copy it again"
-        ) from None
-    except (UnicodeDecodeError, RecursionError, ValueError) as error:
-        raise ModelError(f"{path} is no intact model file ({type(error).__name__}): train or copy it again") from None
+        fault = f"line {error.lineno}: {error.msg}"
+    except UnicodeDecodeError:
+        fault = "it is no UTF-8 text"
+    except RecursionError:
+        fault = "it is nested too deeply"
+    except ValueError as error:
+        fault = str(error)
+    else:
+        return _checked(path, document, known)
+    raise ModelError(f"{path} is no intact model file ({fault}): train or copy it again")
+
+
+def _loads(content: bytes) -> Any:
+    return json.loads(content.decode("utf-8"), parse_int=_bounded_int, parse_float=_refuse, parse_constant=_refuse)
+
+
+def _checked(path: Path, document: Any, known: str | None) -> dict[str, Any]:
+    """``document`` if it says that it is a model file of this version and its digest is the ``known`` one."""
     if not isinstance(document, dict) or document.get("format") != FORMAT:
         raise ModelError(f'{path} is no model file of mip2mcu: it has no entry "format": "{FORMAT}"')
-    if document.get("version") != VERSION:
-        raise ModelError(f"{path} has format version {document.get('version')!r}, this mip2mcu reads version {VERSION}")
-    try:
-        known = digest(document)
-    except UnicodeEncodeError:
-        raise ModelError(f"{path} holds text that is no valid Unicode: train or copy it again") from None
+    version = document.get("version")
+    if type(version) is not int or version != VERSION:
+        raise ModelError(f"{path} has format version {_shown(version)}, this mip2mcu reads version {VERSION}")
     if document.get("sha256") != known:
         raise ModelError(
             f"{path} was changed after it was written (its SHA-256 does not match): train or copy it again"
@@ -111,26 +140,12 @@ def parse(path: str | Path) -> dict[str, Any]:
 
 def decode(document: Mapping[str, Any]) -> dict[str, Any]:
     """The network's fields from a parsed document; raises `ModelError` naming the entry that is wrong."""
-    try:
-        return _decode(document)
-    except RecursionError:
-        raise ModelError("the model file is nested too deeply") from None
-
-
-def _decode(document: Mapping[str, Any]) -> dict[str, Any]:
-    if not isinstance(document, dict):
-        raise ModelError("the model file holds no object")
-    extra = set(document) - {
-        "format", "version", "sha256", "classes", "decision",
-        "input_low", "input_high", "input_shape", "layers", "quantizer",
-    }  # fmt: skip
-    if extra:
-        raise ModelError(f"the model file has an unknown entry {sorted(extra)[0]!r}")
+    _only(document, "format version sha256 classes decision input_low input_high input_shape layers quantizer")
     classes = _items(document, "classes", _text, CLASS_LIMIT)
-    quantizer = document.get("quantizer")
+    quantizer = _get(document, "quantizer")
     return {
         "classes": classes,
-        "decision": _decode_decision(_object(document, "decision"), len(classes)),
+        "decision": _decode_decision(_get(document, "decision"), len(classes)),
         "input_low": _integers(document, "input_low", WEIGHT_LIMIT),
         "input_high": _integers(document, "input_high", WEIGHT_LIMIT),
         "input_shape": tuple(_integers(document, "input_shape", UNIT_LIMIT).tolist()),
@@ -143,12 +158,12 @@ def _decode(document: Mapping[str, Any]) -> dict[str, Any]:
 
 def _bounded_int(digits: str) -> int:
     if len(digits) > 20:
-        raise ValueError("integer too long")
+        raise ValueError(f"{digits[:20]}... is longer than any number of a model")
     return int(digits)
 
 
 def _refuse(text: str) -> float:
-    raise ValueError(f"{text} is no integer")
+    raise ValueError(f"{text[:20]} is no integer")
 
 
 # ---- values of the JSON document -----------------------------------------------------------------------------------
@@ -162,11 +177,27 @@ def _get(document: Any, key: str) -> Any:
     return document[key]
 
 
-def _object(document: Any, key: str) -> dict[str, Any]:
-    value = _get(document, key)
-    if not isinstance(value, dict):
-        raise ModelError(f"entry {key!r} of the model file is no object")
-    return value
+def _shown(value: Any) -> str:
+    """What a message says about a wrong value, however large it is."""
+    if isinstance(value, list | dict):
+        return "a list" if isinstance(value, list) else "an object"
+    return repr(value if not isinstance(value, str) else value[:40])
+
+
+def _only(document: Any, keys: str) -> None:
+    """Refuse entries beyond ``keys``: what is not read would be lost when the network is saved again."""
+    unknown = sorted(set(document) - set(keys.split()))
+    if unknown:
+        raise ModelError(f"the model file has an unknown entry {unknown[0][:40]!r}")
+
+
+def _kind(entry: Any, key: str, *known: str) -> str:
+    """The value of ``key``, which is one of ``known`` and decides which other entries the object has."""
+    value = _get(entry, key)
+    if value not in known:
+        raise ModelError(f"entry {key!r} of the model file is {_shown(value)}, expected one of {', '.join(known)}")
+    _only(entry, _ENTRIES[value])
+    return str(value)
 
 
 def _items(document: Any, key: str, convert: Callable[[Any], T], most: int) -> tuple[T, ...]:
@@ -177,8 +208,8 @@ def _items(document: Any, key: str, convert: Callable[[Any], T], most: int) -> t
 
 
 def _text(value: Any) -> str:
-    if not isinstance(value, str) or len(value) > TEXT_LIMIT:
-        raise ModelError(f"the model file has a label that is no text of at most {TEXT_LIMIT} characters")
+    if not isinstance(value, str):
+        raise ModelError(f"the model file has {_shown(value)} where a text was expected")
     return value
 
 
@@ -186,7 +217,7 @@ def _integer(document: Any, key: str, least: int, most: int) -> int:
     value = _get(document, key)
     if type(value) is not int or not least <= value <= most:
         raise ModelError(
-            f"entry {key!r} of the model file is {str(value)[:40]!r}, expected an integer of {least}..{most}"
+            f"entry {key!r} of the model file is {_shown(value)}, expected an integer of {least}..{most}"
         )
     return value
 
@@ -217,7 +248,7 @@ def _check_nesting(value: Any, dimensions: int, key: str) -> None:
         if dimensions > 1:
             _check_nesting(entry, dimensions - 1, key)
         elif type(entry) is not int:
-            raise ModelError(f"entry {key!r} of the model file holds {str(entry)[:40]!r}, expected integers")
+            raise ModelError(f"entry {key!r} of the model file holds {_shown(entry)}, expected integers")
 
 
 def _pair(document: Any, key: str) -> tuple[int, int]:
@@ -236,21 +267,16 @@ def _encode_decision(decision: Decision) -> dict[str, Any]:
     return {"rule": "sign" if isinstance(decision, Sign) else "argmax"}
 
 
-def _decode_decision(entry: dict[str, Any], classes: int) -> Decision:
-    rule = _get(entry, "rule")
+def _decode_decision(entry: Any, classes: int) -> Decision:
+    rule = _kind(entry, "rule", "argmax", "sign", "vote")
     if rule == "argmax":
         return Argmax(classes)
     if rule == "sign":
         return Sign(2)
-    if rule == "vote":
-        by_margin = _get(entry, "by_margin")
-        if type(by_margin) is not bool:
-            raise ModelError("entry 'by_margin' of the model file is neither true nor false")
-        decision = Vote(classes, _integer(entry, "subset_size", 2, CLASS_LIMIT), by_margin)
-        if decision.sums_expected() > UNIT_LIMIT:
-            raise ModelError(f"a vote of {decision.sums_expected()} sums is beyond the limit of {UNIT_LIMIT}")
-        return decision
-    raise ModelError(f"the model file names the unknown decision rule {str(rule)[:40]!r}")
+    by_margin = _get(entry, "by_margin")
+    if type(by_margin) is not bool:
+        raise ModelError("entry 'by_margin' of the model file is neither true nor false")
+    return Vote(classes, _integer(entry, "subset_size", 2, CLASS_LIMIT), by_margin)
 
 
 def _encode_requantisation(requantisation: Requantisation | None) -> dict[str, Any] | None:
@@ -279,24 +305,24 @@ def _decode_requantisation(entry: Any) -> Requantisation | None:
     value = _get(entry, "requantisation")
     if value is None:
         return None
-    return Requantisation(_integers(value, "pre", 31), _integers(value, "mult", 32767), _integers(value, "shift", 30))
+    parts = _integers(value, "pre", 31), _integers(value, "mult", 32767), _integers(value, "shift", 30)
+    _only(value, "pre mult shift")
+    return Requantisation(*parts)
 
 
 def _decode_activation(entry: Any) -> Activation:
     name = _get(entry, "activation")
     if name not in [a.value for a in Activation]:
-        raise ModelError(f"the model file names the unknown activation {str(name)[:40]!r}")
+        raise ModelError(f"the model file names the unknown activation {_shown(name)}")
     return Activation(name)
 
 
 def _decode_layer(entry: Any) -> Layer:
-    kind = _get(entry, "kind")
+    kind = _kind(entry, "kind", "dense", "conv2d", "max_pool", "average_pool")
     if kind == "max_pool":
         return MaxPool(_pair(entry, "window"), _pair(entry, "stride"))
     if kind == "average_pool":
         return AveragePool(_pair(entry, "window"), _pair(entry, "stride"))
-    if kind not in ("dense", "conv2d"):
-        raise ModelError(f"the model file names the unknown layer kind {str(kind)[:40]!r}")
     weights = _integers(entry, "weights", WEIGHT_LIMIT, dimensions=2 if kind == "dense" else 4)
     bias = _integers(entry, "bias", BIAS_LIMIT)
     activation, requantisation = _decode_activation(entry), _decode_requantisation(entry)
@@ -341,32 +367,31 @@ def _encode_feature(feature: Feature) -> dict[str, Any]:
     }
 
 
-def _decode_coding(entry: dict[str, Any]) -> Coding:
-    kind = _get(entry, "kind")
+def _decode_coding(entry: Any) -> Coding:
+    kind = _kind(entry, "kind", "affine", "thermometer", "one_hot")
     if kind == "one_hot":
         return OneHot(_items(entry, "categories", _text, UNIT_LIMIT))
     low, high = (_integer(entry, end, INT32_MIN, INT32_MAX) for end in ("low", "high"))
     if kind == "thermometer":
-        thresholds = _items(entry, "thresholds", _threshold, UNIT_LIMIT)
-        return Thermometer(low, high, thresholds)
-    if kind == "affine":
-        return Affine(
-            low, high, _integer(entry, "pre", 0, 31), _integer(entry, "mult", 1, 65535), _integer(entry, "shift", 0, 30)
-        )
-    raise ModelError(f"the model file names the unknown coding {str(kind)[:40]!r}")
+        return Thermometer(low, high, _items(entry, "thresholds", _threshold, UNIT_LIMIT))
+    return Affine(
+        low, high, _integer(entry, "pre", 0, 31), _integer(entry, "mult", 1, 65535), _integer(entry, "shift", 0, 30)
+    )
 
 
 def _threshold(value: Any) -> int:
     if type(value) is not int or not INT32_MIN <= value <= INT32_MAX:
-        raise ModelError(f"the model file has a threshold {str(value)[:40]!r} that is no 32-bit integer")
+        raise ModelError(f"the model file has a threshold {_shown(value)} that is no 32-bit integer")
     return value
 
 
 def _decode_feature(entry: Any) -> Feature:
-    return Feature(
+    feature = Feature(
         name=_text(_get(entry, "name")),
-        coding=_decode_coding(_object(entry, "coding")),
+        coding=_decode_coding(_get(entry, "coding")),
         missing=_integer(entry, "missing", INT32_MIN, INT32_MAX),
-        decimals=_integer(entry, "decimals", 0, 9),
+        decimals=_integer(entry, "decimals", 0, DECIMALS_LIMIT),
         raw_type=_text(_get(entry, "raw_type")),
     )
+    _only(entry, "name coding missing decimals raw_type")
+    return feature

@@ -18,13 +18,15 @@ import numpy as np
 from mip2mcu.decisions import CLASS_LIMIT, Decision
 from mip2mcu.errors import ModelError
 from mip2mcu.files import write_text
-from mip2mcu.layers import UNIT_LIMIT, Dense, Layer, Shape
+from mip2mcu.layers import UNIT_LIMIT, Conv2d, Dense, Layer, Shape
 from mip2mcu.model_file import decode, digest, encode, parse, render
-from mip2mcu.quantizer import Quantizer
+from mip2mcu.quantizer import Quantizer, text_fault
 from mip2mcu.ranges import IntArray, frozen
 
 INPUT_LIMIT = 2**15 - 1
 """Largest magnitude of a network input (an unsigned 8-bit input is the usual case)."""
+OPERATION_LIMIT = 2**30
+"""Most multiply-additions of one inference; a small microcontroller would need minutes for them."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,6 +58,7 @@ class Network:
         self._check_inputs()
         self._check_classes()
         self._check_layers()
+        self._check_ranges()
 
     def _check_inputs(self) -> None:
         low, high = self.input_low, self.input_high
@@ -63,8 +66,11 @@ class Network:
             raise ModelError(f"a network needs 1..{UNIT_LIMIT} inputs with one lower and one upper end each")
         if (low > high).any() or low.min() < -INPUT_LIMIT or high.max() > INPUT_LIMIT:
             raise ModelError(f"input ranges must ascend and stay within -{INPUT_LIMIT}..{INPUT_LIMIT}")
-        if prod(self.input_shape) != len(low):
-            raise ModelError(f"input shape {self.input_shape} has {prod(self.input_shape)} elements, not {len(low)}")
+        if len(self.input_shape) not in (1, 3) or min(self.input_shape) < 1 or prod(self.input_shape) != len(low):
+            raise ModelError(
+                f"input shape {self.input_shape} is neither ({len(low)},) nor (channels, rows, columns) of {len(low)} "
+                "inputs"
+            )
         if self.quantizer is not None and (
             self.quantizer.width != len(low) or low.any() or (self.quantizer.input_high != high).any()
         ):
@@ -73,6 +79,9 @@ class Network:
     def _check_classes(self) -> None:
         if not 1 <= len(self.classes) <= CLASS_LIMIT:
             raise ModelError(f"a network needs 1..{CLASS_LIMIT} classes, not {len(self.classes)}")
+        for label in self.classes:
+            if fault := text_fault(label):
+                raise ModelError(f"the class label {str(label)[:40]!r} {fault}")
         if len(set(self.classes)) != len(self.classes):
             raise ModelError("two classes have the same label")
         if self.decision.classes != len(self.classes):
@@ -84,24 +93,25 @@ class Network:
         for shape in self.shapes:
             if prod(shape) > UNIT_LIMIT:
                 raise ModelError(f"a tensor of shape {shape} has more than {UNIT_LIMIT} elements")
+        count = self.operations
+        if count > OPERATION_LIMIT:
+            raise ModelError(f"one inference takes {count} operations, at most {OPERATION_LIMIT} are possible")
         last = self.layers[-1]
         if not isinstance(last, Dense) or last.activation.value != "none":
             raise ModelError("the last layer must be dense and without activation")
         if last.units != self.decision.sums_expected():
             raise ModelError(f"the decision rule expects {self.decision.sums_expected()} sums, not {last.units}")
-        for (low, high), layer in zip(self.layer_ranges[1:], self.layers, strict=True):
-            requantisation = getattr(layer, "requantisation", None)
-            if max(abs(int(low.min())), abs(int(high.max()))) > INPUT_LIMIT and layer is not last:
-                raise ModelError(f"an inner layer's outputs reach {low.min()}..{high.max()}, beyond {INPUT_LIMIT}")
-            if requantisation is not None:
-                self._check_requantisation(layer)
 
-    def _check_requantisation(self, layer: Layer) -> None:
-        low, high = self.layer_ranges[self.layers.index(layer)]
-        top = layer.sum_range(low, high)[1]  # type: ignore[union-attr]
-        per_unit = top.reshape(len(top), -1).max(axis=1)
-        if (np.maximum(per_unit, 0) >> layer.requantisation.pre).max() > 65535:  # type: ignore[union-attr]
-            raise ModelError("a requantised sum exceeds 65535 after its first shift: raise `pre`")
+    def _check_ranges(self) -> None:
+        for low, high in self.layer_ranges[1:-1]:
+            if low.min() < -INPUT_LIMIT or high.max() > INPUT_LIMIT:
+                raise ModelError(f"an inner layer's outputs reach {low.min()}..{high.max()}, beyond {INPUT_LIMIT}")
+        for (low, high), layer in zip(self.layer_ranges, self.layers, strict=False):
+            if isinstance(layer, Dense | Conv2d) and layer.requantisation is not None:
+                top = layer.sum_range(low, high)[1]
+                per_unit = np.maximum(top.reshape(len(top), -1).max(axis=1), 0)
+                if (per_unit >> layer.requantisation.pre).max() > 65535:
+                    raise ModelError("a requantised sum exceeds 65535 after its first shift: raise `pre`")
 
     @cached_property
     def shapes(self) -> tuple[Shape, ...]:
@@ -136,20 +146,19 @@ class Network:
             raise ModelError(f"inputs have shape {inputs.shape}, the network expects (rows, {self.inputs})")
         if inputs.dtype.kind not in "iub":
             raise ModelError(f"inputs are of type {inputs.dtype}, the network takes integers: quantize them first")
-        inputs = inputs.astype(np.int64)
         outside = np.argwhere((inputs < self.input_low) | (inputs > self.input_high))
         if len(outside):
             k, i = outside[0]
             raise ModelError(
                 f"input {i} of row {k} is {inputs[k, i]}, outside its range {self.input_low[i]}..{self.input_high[i]}"
             )
-        return inputs
+        return inputs.astype(np.int64)
 
     def quantize(self, raw: IntArray) -> IntArray:
         """Inputs (rows, inputs) of raw integers (rows, features); without a quantizer the raw values are checked."""
         if self.quantizer is None:
             return self.check_inputs(raw)
-        raw = np.asarray(raw, dtype=np.int64)
+        raw = frozen(raw)
         if raw.ndim != 2 or raw.shape[1] != len(self.quantizer.features):
             raise ModelError(f"raw rows have shape {raw.shape}, expected (rows, {len(self.quantizer.features)})")
         return self.quantizer.quantize(raw)
@@ -178,6 +187,11 @@ class Network:
     def margin(self, inputs: IntArray) -> IntArray:
         """First minus second score of each row."""
         return self.decision.margin(self.sums(inputs))
+
+    @property
+    def operations(self) -> int:
+        """Multiply-additions of one inference; of pooling layers, the values read."""
+        return sum(layer.operations(shape) for layer, shape in zip(self.layers, self.shapes, strict=False))
 
     @property
     def weight_count(self) -> int:

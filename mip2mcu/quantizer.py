@@ -12,6 +12,7 @@ Codings are fitted on training data only (`fit_numeric`, `fit_categorical`) and 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -31,6 +32,20 @@ RAW_TYPES = {
 
 DECIMALS_LIMIT = 9
 """Most decimal places of a raw feature."""
+
+TEXT_LIMIT = 1000
+"""Longest name, label or category in characters."""
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+
+
+def text_fault(text: object) -> str | None:
+    """What keeps ``text`` from being a feature's name, a label or a category; None where nothing does."""
+    if not isinstance(text, str):
+        return "is no text"
+    if len(text) > TEXT_LIMIT:
+        return f"has {len(text)} characters, at most {TEXT_LIMIT} are possible"
+    return "holds a control character or broken Unicode" if _CONTROL.search(text) else None
 
 
 @dataclass(frozen=True)
@@ -126,6 +141,9 @@ class OneHot:
     categories: tuple[str, ...]
 
     def __post_init__(self) -> None:
+        for category in self.categories:
+            if fault := text_fault(category):
+                raise ModelError(f"the category {str(category)[:40]!r} {fault}")
         if len(set(self.categories)) != len(self.categories):
             raise ModelError("a category is listed twice")
 
@@ -162,6 +180,8 @@ class Feature:
     raw_type: str = "int32_t"
 
     def __post_init__(self) -> None:
+        if fault := text_fault(self.name):
+            raise ModelError(f"the feature name {str(self.name)[:40]!r} {fault}")
         if self.raw_type not in RAW_TYPES:
             raise ModelError(f"raw type {self.raw_type!r} is not one of {', '.join(RAW_TYPES)}")
         if not 0 <= self.decimals <= DECIMALS_LIMIT:
@@ -234,8 +254,9 @@ def fit_affine(low: int, high: int) -> Affine:
 def fit_thermometer(raw: IntArray, bits: int) -> Thermometer:
     """At most ``bits`` thresholds at training quantiles of the raw values (rows,).
 
-    A value that holds more than its share of the rows (a column that is mostly zero) gets its own threshold, and the
-    remaining thresholds are quantiles of the other values. Columns of few values get a threshold at each.
+    A value that holds more than its share of the rows (a column that is mostly zero) is set apart by thresholds at
+    itself and at the next value, the heaviest first; the remaining thresholds are quantiles of the other values.
+    Columns of few values get a threshold at each.
     """
     values, counts = np.unique(raw, return_counts=True)
     low, high = int(values[0]), int(values[-1])
@@ -244,14 +265,16 @@ def fit_thermometer(raw: IntArray, bits: int) -> Thermometer:
     thresholds: set[int] = set()
     share = len(raw) / (bits + 1)
     heavy = counts > share
-    for i in np.flatnonzero(heavy):
-        thresholds.update(int(v) for v in values[i : i + 2] if v > low)
+    for i in sorted(np.flatnonzero(heavy), key=lambda i: -counts[i]):
+        both = {int(v) for v in values[i : i + 2] if v > low}
+        if len(thresholds | both) <= bits:
+            thresholds |= both
     rest = np.repeat(values[~heavy], counts[~heavy])
     wanted = bits - len(thresholds)
     if wanted > 0:
         ranks = (np.arange(1, wanted + 1) * len(rest)) // (wanted + 1)
         thresholds.update(int(v) for v in rest[ranks] if v > low)
-    return Thermometer(low, high, tuple(sorted(thresholds))[:bits])
+    return Thermometer(low, high, tuple(sorted(thresholds)))
 
 
 def fit_one_hot(categories: Sequence[str]) -> OneHot:

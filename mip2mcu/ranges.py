@@ -16,16 +16,31 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from mip2mcu.errors import UsageError
+
 IntArray: TypeAlias = NDArray[np.int64]
 BoolArray: TypeAlias = NDArray[np.bool_]
 
 INT32_MIN, INT32_MAX = -(2**31), 2**31 - 1
+_INT64_END = 2**63
 _EXACT_FLOAT64 = 2**53
 
 
 def frozen(values: ArrayLike) -> IntArray:
-    """A read-only int64 copy of integer ``values``."""
-    array = np.array(values, dtype=np.int64)
+    """A read-only int64 copy of ``values``; raises `UsageError` where one of them is no integer of 64 bits.
+
+    Whole floats (a solver's rounded solution) are taken, fractions are refused rather than cut.
+    """
+    try:
+        given = np.asarray(values)
+    except ValueError:
+        raise UsageError("an array has rows of unequal length: give every row the same number of values") from None
+    if given.dtype.kind not in "biuf" or (
+        given.dtype.kind in "uf"
+        and not ((given >= -_INT64_END) & (given < _INT64_END) & (given == np.trunc(given))).all()
+    ):
+        raise UsageError(f"an array of type {given.dtype} holds values that are no 64-bit integers: round them first")
+    array = given.astype(np.int64)
     array.setflags(write=False)
     return array
 
