@@ -1,1 +1,22 @@
-"""."""
+"""The layouts of a layer's weights, one file each; see `mip2mcu.export.layouts.base` for what a layout is.
+
+To add one: a file here with a class that fulfils `Layout`, a row below, a partial in ``templates/layouts/``, and its
+name in the tests' list of layouts, which compares it with the reference on random networks.
+"""
+
+from __future__ import annotations
+
+from mip2mcu.export.layouts.base import Binary, Encoding, LayerContext, Layout, Lowered
+from mip2mcu.export.layouts.bit_planes import BitPlanesLayout
+from mip2mcu.export.layouts.dense import DenseLayout
+
+LAYOUTS: dict[str, Layout] = {
+    layout.name: layout
+    for layout in (
+        BitPlanesLayout(),
+        DenseLayout(),
+    )
+}
+"""Every layout by name; of two that need the same flash, the earlier is taken."""
+
+__all__ = ["LAYOUTS", "Binary", "Encoding", "LayerContext", "Layout", "Lowered"]

@@ -1,0 +1,114 @@
+"""What a layout is: one way to hold a layer's weights in flash and to compute its sums from them.
+
+A layout is one file in this folder with a class that fulfils `Layout`, one row in `mip2mcu.export.layouts.LAYOUTS`, and
+one Jinja2 partial a variant in ``templates/layouts/``. The partial prints a function ``layer.function`` that computes
+``sum`` for each unit ``j`` and hands it to the macro ``store``, which knows what becomes of a sum.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any, Protocol
+
+from mip2mcu.errors import ExportError
+from mip2mcu.export.literals import Table, accumulator_type
+from mip2mcu.export.targets import Target
+from mip2mcu.layers import Activation, Layer, Shape
+from mip2mcu.ranges import IntArray
+
+
+class Encoding(Enum):
+    """How a tensor lies in memory."""
+
+    BITS = "bits"
+    """uint32_t words; bit i % 32 of word i // 32 is element i: 1 stands for the larger of its two values."""
+    VALUES = "values"
+    """One array element a value."""
+
+
+class Binary(Enum):
+    """What the two values of a binary tensor are."""
+
+    ZERO_ONE = "0 and 1"
+    MINUS_PLUS = "-1 and +1"
+
+
+@dataclass(frozen=True)
+class LayerContext:
+    """Where a layer stands: its index in the network, the target, and its inputs' shape, ranges (inputs,) and kind."""
+
+    index: int
+    target: Target
+    input_shape: Shape
+    input_low: IntArray
+    input_high: IntArray
+    binary: Binary | None
+
+    @property
+    def prefix(self) -> str:
+        """Start of the C names of this layer's tables and functions."""
+        return f"layer{self.index}"
+
+
+@dataclass(frozen=True)
+class Lowered:
+    """A layer in one layout: its tables and numbers, ready to be printed by ``templates/layouts/<partial>.c.j2``.
+
+    description   of the layout, for the comment above the function
+    reads         how the layer's inputs must lie in memory
+    tables        in the order of emission
+    details       the layout's own numbers, a frozen dataclass; the partial knows it as ``layer.details``
+    sum_low/high  every partial sum, in the order of emission, lies in this range
+    supports      partials of ``templates/support/`` that hold functions which this one calls
+    """
+
+    layout: str
+    partial: str
+    description: str
+    reads: Encoding
+    tables: tuple[Table, ...]
+    details: Any
+    sum_low: int
+    sum_high: int
+    sum_type: str
+    supports: tuple[str, ...] = ()
+
+    @property
+    def table_bytes(self) -> int:
+        """Flash that the tables take."""
+        return sum(table.bytes for table in self.tables)
+
+
+class Layout(Protocol):
+    """One way to hold a layer's weights."""
+
+    name: str
+    summary: str
+
+    def accepts(self, layer: Layer, context: LayerContext) -> str | None:
+        """None where `lower` works, else the reason why not (a clause that follows "it")."""
+
+    def lower(self, layer: Layer, context: LayerContext) -> Lowered:
+        """The layer in this layout; raises `ExportError` where a sum could overflow int32_t."""
+
+
+def sum_type(low: int, high: int, context: LayerContext) -> str:
+    """C type of an accumulator that stays in [low, high]; raises `ExportError` beyond int32_t."""
+    c_type = accumulator_type(low, high, int_bits=context.target.int_bits)
+    if c_type is None:
+        raise ExportError(
+            f"a partial sum of layer {context.index} can reach {low}..{high}, beyond int32_t: "
+            "train with smaller weights or a smaller bias, or narrow the ranges of the inputs"
+        )
+    return c_type
+
+
+def input_kind(low: IntArray, high: IntArray) -> Binary | None:
+    """The kind of network inputs with these ranges."""
+    return Binary.ZERO_ONE if low.min() >= 0 and high.max() <= 1 else None
+
+
+def activation_kind(layer: Layer) -> Binary | None:
+    """The kind of the tensor that an inner layer gives."""
+    return Binary.MINUS_PLUS if getattr(layer, "activation", None) is Activation.SIGN else None

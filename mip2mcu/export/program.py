@@ -1,0 +1,219 @@
+"""A network as a `Program`: every decision about the C is taken here, the templates only print.
+
+    network --choose a layout a layer--> Lowered --link buffers, epilogues, names--> Program --codegen--> text
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from mip2mcu.errors import ExportError
+from mip2mcu.export.deciding import DecisionProgram, lower_decision
+from mip2mcu.export.documentation import ClassDoc, FeatureDoc, describe_classes, describe_features
+from mip2mcu.export.layouts import Binary, Encoding, LayerContext, Lowered
+from mip2mcu.export.layouts.base import activation_kind, input_kind
+from mip2mcu.export.literals import Column, Table, tables_in, unsigned_column, value_type
+from mip2mcu.export.names import Macros, check_name
+from mip2mcu.export.packing import words_for
+from mip2mcu.export.planner import choose
+from mip2mcu.export.quantizing import QuantizerProgram, lower_quantizer
+from mip2mcu.export.selftest import SelftestProgram, lower_selftest
+from mip2mcu.export.targets import Target
+from mip2mcu.layers import Activation, Dense, Requantisation
+from mip2mcu.network import Network
+
+ABI = 1
+"""Number of the generated interface; it grows when a caller would have to change."""
+
+_FIXED_MACROS = (
+    "H", "ABI", "MODEL_SHA256", "CLASSES", "INPUTS", "INPUT_LENGTH", "INPUT_PACKED", "INPUT_MIN", "INPUT_MAX", "SUMS",
+    "SCORES", "UNCLASSIFIED", "SCRATCH_BYTES", "RAW_FEATURES", "NO_SELFTEST",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Buffer:
+    """An array between two layers: ``elements`` values in ``length`` entries of ``c_type``, within [low, high]."""
+
+    encoding: Encoding
+    c_type: str
+    length: int
+    elements: int
+    low: int
+    high: int
+
+
+@dataclass(frozen=True)
+class Epilogue:
+    """What becomes of a unit's sum: ``kind`` is "sum", "bit", "sign" (+1 or -1) or "requantised"."""
+
+    kind: str
+    pre: Column = "0U"
+    mult: Column = "0U"
+    shift: Column = "1U"
+
+    @property
+    def tables(self) -> tuple[Table, ...]:
+        """Tables in order of emission."""
+        return tables_in(self.pre, self.mult, self.shift)
+
+
+@dataclass(frozen=True)
+class LayerProgram:
+    """One layer, ready to be printed by ``templates/layouts/<partial>.c.j2``."""
+
+    index: int
+    units: int
+    inputs: int
+    activation: str
+    lowered: Lowered
+    input: Buffer
+    output: Buffer
+    epilogue: Epilogue
+
+    @property
+    def function(self) -> str:
+        """Name of the function that computes the layer."""
+        return f"layer{self.index}_apply"
+
+    @property
+    def details(self) -> Any:
+        """The layout's own numbers."""
+        return self.lowered.details
+
+    @property
+    def tables(self) -> tuple[Table, ...]:
+        """Tables in order of emission."""
+        return (*self.lowered.tables, *self.epilogue.tables)
+
+    @property
+    def table_bytes(self) -> int:
+        """Flash that the tables take."""
+        return sum(table.bytes for table in self.tables)
+
+
+@dataclass(frozen=True)
+class Program:
+    """Everything that the templates print.
+
+    name, macro    prefixes of the external names and of the macros
+    input          the array that the caller fills
+    sums           number of sums of the last layer; they lie in [sum_low, sum_high]
+    """
+
+    name: str
+    macro: str
+    target: Target
+    sha256: str
+    classes: tuple[ClassDoc, ...]
+    features: tuple[FeatureDoc, ...]
+    input: Buffer
+    layers: tuple[LayerProgram, ...]
+    sums: int
+    sum_low: int
+    sum_high: int
+    decision: DecisionProgram
+    quantizer: QuantizerProgram | None
+    selftest: SelftestProgram
+    supports: tuple[str, ...]
+
+    @property
+    def packed(self) -> bool:
+        """Inputs are given as bits."""
+        return self.input.encoding is Encoding.BITS
+
+    @property
+    def tables(self) -> tuple[Table, ...]:
+        """All constant tables in order of emission, those of the selftest not among them."""
+        quantizer = () if self.quantizer is None else self.quantizer.tables
+        return (*quantizer, *(table for layer in self.layers for table in layer.tables))
+
+    @property
+    def table_bytes(self) -> int:
+        """Flash of `tables`."""
+        return sum(table.bytes for table in self.tables)
+
+
+def lower(network: Network, target: Target, name: str, layout: str | None = None) -> Program:
+    """Every decision about the C of ``network`` for ``target``; ``layout`` forces one layout on all layers.
+
+    Raises `ExportError` where a layer has no layout, a sum could overflow int32_t, or ``name`` is no C identifier.
+    """
+    check_name(name)
+    lowered = [choose(layer, _context(network, k, target), layout) for k, layer in enumerate(network.layers)]
+    layers = tuple(_link(network, k, lowered) for k in range(len(lowered)))
+    low, high = network.layer_ranges[-1]
+    macros = Macros(name, frozenset(f"{name.upper()}_{macro}" for macro in _FIXED_MACROS))
+    features = () if network.quantizer is None else describe_features(network.quantizer, macros)
+    return Program(
+        name=name,
+        macro=name.upper(),
+        target=target,
+        sha256=network.sha256,
+        classes=describe_classes(network.classes, macros),
+        features=features,
+        input=layers[0].input,
+        layers=layers,
+        sums=len(low),
+        sum_low=int(low.min()),
+        sum_high=int(high.max()),
+        decision=lower_decision(network.decision, low, high),
+        quantizer=None if network.quantizer is None else lower_quantizer(network.quantizer, target),
+        selftest=lower_selftest(network, layers[0].input.encoding),
+        supports=tuple(dict.fromkeys(support for entry in lowered for support in entry.supports)),
+    )
+
+
+def _context(network: Network, k: int, target: Target) -> LayerContext:
+    low, high = (end.reshape(-1) for end in network.layer_ranges[k])
+    binary = input_kind(low, high) if k == 0 else activation_kind(network.layers[k - 1])
+    return LayerContext(k, target, network.shapes[k], low, high, binary)
+
+
+def _link(network: Network, k: int, lowered: list[Lowered]) -> LayerProgram:
+    layer = network.layers[k]
+    if not isinstance(layer, Dense):
+        raise ExportError(f"layer {k} ({type(layer).__name__}) cannot be exported: only dense layers can")
+    output = _buffer(network, k + 1, lowered[k + 1].reads) if k + 1 < len(lowered) else _sums_buffer(network)
+    return LayerProgram(
+        index=k,
+        units=layer.units,
+        inputs=layer.weights.shape[1],
+        activation=layer.activation.value,
+        lowered=lowered[k],
+        input=_buffer(network, k, lowered[k].reads),
+        output=output,
+        epilogue=_epilogue(k, layer.activation, layer.requantisation, output.encoding),
+    )
+
+
+def _buffer(network: Network, k: int, encoding: Encoding) -> Buffer:
+    """The array that layer ``k`` reads."""
+    low, high = int(network.layer_ranges[k][0].min()), int(network.layer_ranges[k][1].max())
+    if k > 0 and activation_kind(network.layers[k - 1]) is Binary.MINUS_PLUS:
+        low, high = -1, 1
+    elements = network.layer_ranges[k][0].size
+    if encoding is Encoding.BITS:
+        return Buffer(encoding, "uint32_t", words_for(elements), elements, low, high)
+    c_type = value_type(low, high)
+    assert c_type is not None
+    return Buffer(encoding, c_type, elements, elements, low, high)
+
+
+def _sums_buffer(network: Network) -> Buffer:
+    low, high = network.layer_ranges[-1]
+    return Buffer(Encoding.VALUES, "int32_t", low.size, low.size, int(low.min()), int(high.max()))
+
+
+def _epilogue(k: int, activation: Activation, requantisation: Requantisation | None, encoding: Encoding) -> Epilogue:
+    if requantisation is not None:
+        return Epilogue(
+            "requantised",
+            pre=unsigned_column(f"layer{k}_pre", requantisation.pre),
+            mult=unsigned_column(f"layer{k}_mult", requantisation.mult),
+            shift=unsigned_column(f"layer{k}_shift", requantisation.shift),
+        )
+    if activation is Activation.SIGN:
+        return Epilogue("bit" if encoding is Encoding.BITS else "sign")
+    return Epilogue("sum")
