@@ -1,0 +1,101 @@
+"""The processor cores that verification runs C on: where their memory lies and which emulators model them.
+
+How a compiler is told about a core stands in `mip2mcu.export.targets`; here is what it takes to run the result. To add a
+core, add a row.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from mip2mcu.errors import UsageError
+from mip2mcu.export.targets import Target
+
+KIB = 1024
+MIB = 1024 * KIB
+
+
+@dataclass(frozen=True)
+class Region:
+    """A range of addresses: origin and length in bytes, both multiples of 4096 (emulators map whole pages)."""
+
+    origin: int
+    length: int
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Flash and RAM of a simulated board."""
+
+    flash: Region
+    ram: Region
+
+    @property
+    def linker_script(self) -> str:
+        """The text of memory.ld."""
+        return (
+            "MEMORY\n{\n"
+            f"    FLASH (rx)  : ORIGIN = {self.flash.origin:#010x}, LENGTH = {self.flash.length:#x}\n"
+            f"    RAM   (rwx) : ORIGIN = {self.ram.origin:#010x}, LENGTH = {self.ram.length:#x}\n"
+            "}\n"
+        )
+
+
+@dataclass(frozen=True)
+class Core:
+    """One instruction set with its memory.
+
+    folder          under firmware/: its start-up code, linker script or platform
+    entry           symbol at which the linked program begins
+    memory          of the simulated board; None on the host
+    unicorn_model   name of unicorn's CPU constant; None where unicorn does not model the core
+    qemu_machine    name of QEMU's board; None where there is none
+    """
+
+    name: str
+    folder: str
+    entry: str = ""
+    memory: Memory | None = None
+    unicorn_model: str | None = None
+    qemu_machine: str | None = None
+
+    def roomy(self) -> Core:
+        """The same core with 16 MB of flash and of RAM, on no real board: for models that outgrow the board's memory."""
+        assert self.memory is not None, "the host has no memory map"
+        flash, ram = (replace(region, length=16 * MIB) for region in (self.memory.flash, self.memory.ram))
+        return replace(self, memory=Memory(flash, ram), qemu_machine=None)
+
+
+_MICROBIT = Memory(Region(0x0000_0000, 256 * KIB), Region(0x2000_0000, 16 * KIB))
+_MPS2 = Memory(Region(0x0000_0000, 4 * MIB), Region(0x2000_0000, 4 * MIB))
+_MPS2_M33 = Memory(Region(0x1000_0000, 4 * MIB), Region(0x3800_0000, 4 * MIB))
+_RISCV_VIRT = Memory(Region(0x8000_0000, 16 * MIB), Region(0x8100_0000, 16 * MIB))
+
+CORES: dict[str, Core] = {
+    core.name: core
+    for core in (
+        Core("host", "host"),
+        Core("cortex-m0", "cortex-m", "reset_handler", _MICROBIT, "UC_CPU_ARM_CORTEX_M0", "microbit"),
+        Core("cortex-m3", "cortex-m", "reset_handler", _MPS2, "UC_CPU_ARM_CORTEX_M3", "mps2-an385"),
+        Core("cortex-m4", "cortex-m", "reset_handler", _MPS2, "UC_CPU_ARM_CORTEX_M4", "mps2-an386"),
+        Core("cortex-m7", "cortex-m", "reset_handler", _MPS2, "UC_CPU_ARM_CORTEX_M7", "mps2-an500"),
+        Core("cortex-m33", "cortex-m", "reset_handler", _MPS2_M33, "UC_CPU_ARM_CORTEX_M33", None),
+        Core("rv32imc", "riscv", "start", _RISCV_VIRT, "UC_CPU_RISCV32_ANY", None),
+    )
+}
+"""All cores by name."""
+
+_TARGET_CORES: dict[str, str] = {
+    "cortex-m": "cortex-m0",
+    "cortex-m0plus": "cortex-m0",
+    "generic": "host",
+}
+"""Targets that are no core: the least able core that must run their code."""
+
+
+def core_for(target: Target) -> Core:
+    """The core that proves C for ``target``; raises `UsageError` for a target that nothing here can run."""
+    name = _TARGET_CORES.get(target.name, target.name)
+    if name not in CORES:
+        raise UsageError(f"no simulated core runs code for target {target.name!r}: export it, and verify with 'generic'")
+    return CORES[name]

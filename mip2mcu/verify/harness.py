@@ -1,0 +1,247 @@
+"""The C harness (firmware/verify_main.c) around a generated model: built here, and spoken to here.
+
+    build     C of a model + harness + start-up  ->  a linked program and the model's object file
+    Harness   the program on a runner: integer arrays in, integer arrays out
+
+All frames are little-endian integers in the model's own types, which the program describes on request.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TypeAlias
+
+import numpy as np
+
+from mip2mcu.errors import VerifyError
+from mip2mcu.export.targets import Target
+from mip2mcu.network import Network
+from mip2mcu.ranges import IntArray
+from mip2mcu.resources import resource_folder
+from mip2mcu.verify.cores import KIB, Core
+from mip2mcu.verify.footprint import Footprint, measure
+from mip2mcu.verify.runners import Runner
+from mip2mcu.verify.toolchains import Toolchain
+
+_DESCRIBE, _QUANTIZE, _PACK, _INFER, _SELFTEST, _PREDICT = 1, 2, 3, 4, 5, 6
+_REQUEST = struct.Struct("<2I")
+_DESCRIPTION = struct.Struct("<12I64s")
+_HARNESS_RAM = 8 * KIB
+_HARNESS_FLASH = 8 * KIB
+"""What harness, frames and stack take of a core's memory beside the model and one row of everything."""
+
+_FUNCTIONS = ("quantize", "pack", "sums", "scores", "predict", "margin", "selftest")
+_TYPES = ("input_t", "raw_t")
+_MACROS = (
+    "ABI", "MODEL_SHA256", "CLASSES", "INPUTS", "INPUT_LENGTH", "INPUT_PACKED", "SUMS", "SCORES", "RAW_FEATURES",
+)  # fmt: skip
+
+Files: TypeAlias = Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Program:
+    """A linked harness, and the object file of the model in it.
+
+    flags    what the model was compiled with
+    """
+
+    elf: Path
+    model_object: Path
+    name: str
+    core: Core
+    toolchain: Toolchain
+    flags: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Description:
+    """What the compiled model says about itself."""
+
+    abi: int
+    classes: int
+    inputs: int
+    input_length: int
+    input_packed: int
+    input_bytes: int
+    input_signed: int
+    sums: int
+    scores: int
+    raw_features: int
+    raw_bytes: int
+    raw_signed: int
+    sha256: str
+
+    @property
+    def input_type(self) -> np.dtype:
+        """Element of the model's input array."""
+        return _integer_type(self.input_bytes, self.input_signed)
+
+    @property
+    def raw_type(self) -> np.dtype:
+        """Element of the model's array of raw features."""
+        return _integer_type(self.raw_bytes, self.raw_signed)
+
+
+@dataclass(frozen=True, eq=False)
+class Results:
+    """What the compiled model computes: (rows, sums), (rows, scores) and one entry a row; status is 0 where all is well."""
+
+    sums: IntArray
+    scores: IntArray
+    predicted: IntArray
+    margin: IntArray
+    status: IntArray
+
+
+def _integer_type(width: int, signed: int) -> np.dtype:
+    return np.dtype(f"<{'i' if signed else 'u'}{width}")
+
+
+def build(
+    files: Files,
+    network: Network,
+    name: str,
+    target: Target,
+    core: Core,
+    toolchain: Toolchain,
+    optimisation: tuple[str, ...],
+    folder: Path,
+) -> Program:
+    """Compile the model NAME.c among ``files`` and link it with the harness, all inside ``folder``.
+
+    A model that outgrows the memory of the core's board gets `Core.roomy`. Raises `VerifyError` with the compiler's
+    message.
+    """
+    for file_name, text in {**files, "tested_model.h": _aliases(name)}.items():
+        (folder / file_name).write_text(text, encoding="utf-8")
+    bare = () if core.memory is None else ("-ffreestanding",)
+    flags = (*toolchain.target_flags(target), "-std=c99", *optimisation, "-ffunction-sections", "-fdata-sections", *bare)
+    model_object = toolchain.compile([folder / f"{name}.c"], (*flags, "-c"), folder / "model_under_test.o", folder)
+    core = _with_room(network, core, measure(model_object))
+    firmware = resource_folder("firmware")
+    sources, links = _surroundings(firmware, core, folder)
+    includes = (f"-I{firmware}", f"-I{folder}")
+    elf = toolchain.compile([*sources, model_object], (*flags, *includes, *links), folder / "verify.elf", folder)
+    return Program(elf, model_object, name, core, toolchain, flags)
+
+
+def _surroundings(firmware: Path, core: Core, folder: Path) -> tuple[list[Path], tuple[str, ...]]:
+    """The sources around a model on ``core`` and the linker's flags; writes memory.ld into ``folder``."""
+    main = firmware / "verify_main.c"
+    if core.memory is None:
+        return [main, firmware / core.folder / "platform.c"], ()
+    (folder / "memory.ld").write_text(core.memory.linker_script, encoding="utf-8")
+    sources = [firmware / "platform_semihosting.c", firmware / "runtime.c", firmware / core.folder / "startup.c"]
+    return [main, *sources], bare_metal_links(firmware, core)
+
+
+def _with_room(network: Network, core: Core, model: Footprint | None) -> Core:
+    """``core``, with more memory than its board where model, harness and rows might not fit (estimated from above)."""
+    if core.memory is None or model is None:
+        return core
+    widest = max(low.size for low, _ in network.layer_ranges)
+    raw = 0 if network.quantizer is None else len(network.quantizer.features)
+    row = 3 * network.inputs + 4 * raw + 8 * network.layer_ranges[-1][0].size + 4 * len(network.classes)
+    ram = model.ram + row + 4 * widest + _HARNESS_RAM
+    flash = model.flash + _HARNESS_FLASH
+    return core if ram <= core.memory.ram.length and flash <= core.memory.flash.length else core.roomy()
+
+
+def bare_metal_links(firmware: Path, core: Core) -> tuple[str, ...]:
+    """Linker flags of a program without operating system; memory.ld is found in the folder that the linker runs in."""
+    script = firmware / core.folder / "sections.ld"
+    return ("-nostdlib", "-T", str(script), "-L.", "-Wl,--gc-sections", f"-Wl,-e,{core.entry}")
+
+
+def _aliases(name: str) -> str:
+    """The header that gives the model NAME the names that the harness uses."""
+    macro = name.upper()
+    lines = [f'#include "{name}.h"']
+    for suffix in _MACROS:
+        if macro != "TESTED":
+            lines += [f"#ifdef {macro}_{suffix}", f"#define TESTED_{suffix} {macro}_{suffix}", "#endif"]
+    if name != "tested":
+        lines += [f"#define tested_{suffix} {name}_{suffix}" for suffix in (*_TYPES, *_FUNCTIONS)]
+    return "\n".join(lines) + "\n"
+
+
+@dataclass(frozen=True, eq=False)
+class Harness:
+    """A program on a runner."""
+
+    program: Program
+    runner: Runner
+
+    @cached_property
+    def description(self) -> Description:
+        """What the model says about itself; raises `VerifyError` where the program does not answer as agreed."""
+        answer = self._run(_REQUEST.pack(_DESCRIBE, 1))
+        if len(answer) != _DESCRIPTION.size:
+            raise VerifyError(f"the harness described its model in {len(answer)} bytes, expected {_DESCRIPTION.size}")
+        *numbers, sha256 = _DESCRIPTION.unpack(answer)
+        return Description(*numbers, sha256.rstrip(b"\0").decode("ascii", errors="replace"))
+
+    def infer(self, inputs: IntArray) -> Results:
+        """Sums, scores, class and margin of network inputs (rows, inputs)."""
+        d = self.description
+        numbers = self._answers(self.infer_request(inputs), len(inputs), np.dtype("<i4"), d.sums + d.scores + 3)
+        sums, scores, rest = np.split(numbers, [d.sums, d.sums + d.scores], axis=1)
+        return Results(sums, scores, rest[:, 0], rest[:, 1], rest[:, 2])
+
+    def quantize(self, raw: IntArray) -> IntArray:
+        """Elements (rows, input length) of the model's input array for raw features (rows, features)."""
+        d = self.description
+        return self._answers(self.quantize_request(raw), len(raw), d.input_type, d.input_length)
+
+    def pack(self, inputs: IntArray) -> IntArray:
+        """Elements (rows, input length) that the model packs network inputs (rows, inputs) into."""
+        d = self.description
+        return self._answers(self.pack_request(inputs), len(inputs), d.input_type, d.input_length)
+
+    def selftest(self) -> int:
+        """What the model's own selftest returns: 0, or a negative number."""
+        return int(self._answers(_REQUEST.pack(_SELFTEST, 1), 1, np.dtype("<i4"), 1)[0, 0])
+
+    def infer_request(self, inputs: IntArray) -> bytes:
+        """What `infer` sends to the program."""
+        return _REQUEST.pack(_INFER, len(inputs)) + self._encoded(inputs)
+
+    def predict_request(self, inputs: IntArray) -> bytes:
+        """Asks for one call of `predict` a row and nothing else; for counting."""
+        return _REQUEST.pack(_PREDICT, len(inputs)) + self._encoded(inputs)
+
+    def quantize_request(self, raw: IntArray) -> bytes:
+        """What `quantize` sends to the program."""
+        return _REQUEST.pack(_QUANTIZE, len(raw)) + raw.astype(self.description.raw_type).tobytes()
+
+    def pack_request(self, inputs: IntArray) -> bytes:
+        """What `pack` sends to the program."""
+        return _REQUEST.pack(_PACK, len(inputs)) + inputs.astype(np.uint8).tobytes()
+
+    def elements(self, inputs: IntArray) -> IntArray:
+        """The model's input array for network inputs (rows, inputs); packed: bit i % 32 of word i / 32 is input i."""
+        d = self.description
+        if not d.input_packed:
+            return inputs
+        bits = np.zeros((len(inputs), 32 * d.input_length), dtype=np.uint8)
+        bits[:, : d.inputs] = inputs
+        return np.packbits(bits, axis=1, bitorder="little").view("<u4").astype(np.int64)
+
+    def _encoded(self, inputs: IntArray) -> bytes:
+        return self.elements(inputs).astype(self.description.input_type).tobytes()
+
+    def _answers(self, request: bytes, rows: int, element: np.dtype, length: int) -> IntArray:
+        answer = self._run(request)
+        if len(answer) != rows * length * element.itemsize:
+            raise VerifyError(
+                f"the harness answered {len(answer)} bytes to {rows} rows, expected {rows * length * element.itemsize}"
+            )
+        return np.frombuffer(answer, dtype=element).astype(np.int64).reshape(rows, length)
+
+    def _run(self, request: bytes) -> bytes:
+        return self.runner.run(self.program.elf, self.program.core, request)

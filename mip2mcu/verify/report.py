@@ -1,0 +1,156 @@
+"""The result of a verification, for people and for programs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from mip2mcu.verify.footprint import Footprint
+
+_SHOWN_VALUES = 32
+
+
+@dataclass(frozen=True)
+class Mismatch:
+    """The first row on which C and Python differ.
+
+    quantity        "sums", "scores", "class", "margin", "status", "quantize", "pack" or "selftest"
+    kind, row       what kind of vector it is, and its number among those of its kind
+    input           network inputs, or raw features where ``quantity`` is "quantize"
+    expected, got   Python's and C's values
+    """
+
+    quantity: str
+    kind: str
+    row: int
+    input: tuple[int, ...]
+    expected: tuple[int, ...]
+    got: tuple[int, ...]
+
+    def as_text(self) -> str:
+        """Three lines below a headline."""
+        return (
+            f"{self.quantity} differ on {self.kind} row {self.row}:\n"
+            f"  input     {_shown(self.input)}\n"
+            f"  expected  {_shown(self.expected)}\n"
+            f"  got       {_shown(self.got)}"
+        )
+
+
+def _shown(values: tuple[int, ...]) -> str:
+    text = " ".join(map(str, values[:_SHOWN_VALUES]))
+    return text if len(values) <= _SHOWN_VALUES else f"{text} ... ({len(values)} values)"
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What one call costs: fewest and most instructions over the counted rows, and bytes of stack."""
+
+    rows: int
+    instructions_min: int
+    instructions_max: int
+    stack_bytes: int
+
+    @property
+    def constant(self) -> bool:
+        """Every counted row took the same number of instructions."""
+        return self.instructions_min == self.instructions_max
+
+
+@dataclass(frozen=True)
+class Report:
+    """What was compared, with what, and what came out.
+
+    mismatches       rows on which any value differs; 0 is the proof
+    vectors          rows whose sums, scores, class and margin were compared, by kind
+    quantized        rows of raw features whose quantised inputs were compared, by kind
+    packed           rows whose packing was compared
+    sizes            what `predict` (with `quantize` and `pack`, where they exist) adds to a firmware; None where unknown
+    costs            by function: "predict", "quantize", "pack"; empty where nothing installed counts instructions
+    """
+
+    model_sha256: str
+    target: str
+    core: str
+    runner: str
+    toolchain: str
+    flags: tuple[str, ...]
+    seed: int
+    mismatches: int
+    first_mismatch: Mismatch | None
+    vectors_by_kind: Mapping[str, int]
+    quantized_by_kind: Mapping[str, int]
+    packed: int
+    sizes: Footprint | None
+    costs: Mapping[str, Cost]
+
+    @property
+    def vectors(self) -> int:
+        """Rows whose sums, scores, class and margin were compared."""
+        return sum(self.vectors_by_kind.values())
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values for JSON, the same for the same run."""
+        return {
+            "model_sha256": self.model_sha256,
+            "target": self.target,
+            "core": self.core,
+            "runner": self.runner,
+            "toolchain": self.toolchain,
+            "flags": list(self.flags),
+            "seed": self.seed,
+            "mismatches": self.mismatches,
+            "first_mismatch": None if self.first_mismatch is None else _plain(self.first_mismatch),
+            "vectors": self.vectors,
+            "vectors_by_kind": dict(self.vectors_by_kind),
+            "quantized_rows": sum(self.quantized_by_kind.values()),
+            "quantized_by_kind": dict(self.quantized_by_kind),
+            "packed_rows": self.packed,
+            "flash_bytes": None if self.sizes is None else self.sizes.flash,
+            "ram_bytes": None if self.sizes is None else self.sizes.ram,
+            "sections": None if self.sizes is None else _plain(self.sizes),
+            "costs": {name: _plain(cost) | {"constant": cost.constant} for name, cost in self.costs.items()},
+        }
+
+    def as_text(self) -> str:
+        """A summary that a person reads."""
+        lines = [
+            f"target       {self.target}, run as {self.core} on {self.runner}",
+            f"compiler     {self.toolchain}",
+            f"flags        {' '.join(self.flags)}",
+            f"compared     {self.vectors:,} vectors: {_kinds(self.vectors_by_kind)}",
+        ]
+        if self.quantized_by_kind:
+            total = sum(self.quantized_by_kind.values())
+            lines.append(f"quantized    {total:,} raw rows: {_kinds(self.quantized_by_kind)}")
+        if self.packed:
+            lines.append(f"packed       {self.packed:,} rows")
+        if self.sizes is not None:
+            lines.append(_sizes_line(self.sizes))
+        lines += [_cost_line(name, cost) for name, cost in self.costs.items()]
+        lines.append(f"mismatches   {self.mismatches:,}")
+        if self.first_mismatch is not None:
+            lines.append(self.first_mismatch.as_text())
+        return "\n".join(lines)
+
+
+def _plain(value: Mismatch | Footprint | Cost) -> dict[str, Any]:
+    return {name: list(entry) if isinstance(entry, tuple) else entry for name, entry in vars(value).items()}
+
+
+def _kinds(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{count:,} {kind}" for kind, count in counts.items())
+
+
+def _sizes_line(sizes: Footprint) -> str:
+    line = f"flash        {sizes.flash:,} bytes ({sizes.code:,} code, {sizes.constants:,} constants), RAM {sizes.ram:,} bytes"
+    return line + (f", library calls: {', '.join(sizes.library_calls)}" if sizes.library_calls else "")
+
+
+def _cost_line(name: str, cost: Cost) -> str:
+    count = f"{cost.instructions_max:,}"
+    if not cost.constant:
+        count = f"{cost.instructions_min:,} to {count}"
+    constant = "the same" if cost.constant else "counted"
+    return f"{name:<12} {count} instructions ({constant} on {cost.rows} rows), {cost.stack_bytes:,} bytes of stack"

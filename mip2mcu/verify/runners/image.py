@@ -1,0 +1,45 @@
+"""A linked program as an emulator loads it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from mip2mcu.errors import ToolMissingError
+
+
+@dataclass(frozen=True)
+class Image:
+    """Bytes to load at physical addresses, the entry point and the symbols."""
+
+    segments: tuple[tuple[int, bytes], ...]
+    entry: int
+    symbols: dict[str, int]
+
+
+def read_image(program: Path) -> Image:
+    """The loadable segments, entry point and symbol addresses of an ELF file.
+
+    Raises `ToolMissingError` without pyelftools.
+    """
+    try:
+        from elftools.elf.elffile import ELFFile  # noqa: PLC0415  (an optional dependency)
+    except ImportError:
+        raise ToolMissingError(
+            'emulating a core needs pyelftools, which is not installed: run `pip install "mip2mcu[verify]"`'
+        ) from None
+    with program.open("rb") as stream:
+        elf = ELFFile(stream)
+        loaded = tuple(
+            (segment["p_paddr"], segment.data())
+            for segment in elf.iter_segments()
+            if segment["p_type"] == "PT_LOAD" and segment["p_filesz"] > 0
+        )
+        symbols = {
+            symbol.name: symbol["st_value"]
+            for section in elf.iter_sections()
+            if section["sh_type"] == "SHT_SYMTAB"
+            for symbol in section.iter_symbols()
+            if symbol.name
+        }
+        return Image(loaded, elf.header["e_entry"], symbols)

@@ -1,0 +1,158 @@
+"""`verify`: generate or read the C, compile it, run it on the target's instruction set, compare, count, report."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from mip2mcu.dataset import Dataset
+from mip2mcu.errors import UsageError, VerifyError
+from mip2mcu.export import Target, find_target, generate
+from mip2mcu.network import Network
+from mip2mcu.ranges import IntArray
+from mip2mcu.verify.comparison import Comparison, check_description, chunk_rows
+from mip2mcu.verify.cores import Core, core_for
+from mip2mcu.verify.footprint import measure
+from mip2mcu.verify.harness import Files, Harness, Program, build
+from mip2mcu.verify.report import Cost, Report
+from mip2mcu.verify.runners import CountingRunner, Runner, counting_runner, find_runner
+from mip2mcu.verify.toolchains import find_toolchain
+from mip2mcu.verify.vectors import input_chunks, raw_chunks
+
+DEFAULT_VECTORS = 10_000
+_COUNTED_WEIGHTS = 2_000_000
+"""Weights of all counted rows together: counting takes a callback a basic block, so large networks get fewer rows."""
+
+
+def verify(
+    network: Network,
+    target: Target | str = "cortex-m",
+    data: Dataset | None = None,
+    *,
+    vectors: int = DEFAULT_VECTORS,
+    seed: int = 0,
+    name: str = "model",
+    source: str | Path | None = None,
+    runner: str | None = None,
+    toolchain: str | None = None,
+    optimisation: str = "-O2",
+) -> Report:
+    """Compare the C of ``network``, compiled and run on the instruction set of ``target``, with Python by ``==``.
+
+    data            rows to compare beside the generated ones; raw features too where it has them
+    vectors         how many rows of network inputs (and of raw features) are generated
+    source          folder with exported NAME.c and NAME.h to verify; None generates the C
+    runner          "host", "unicorn" or "qemu"; None takes the first that is installed
+    toolchain       "gcc", "clang", "arm-none-eabi-gcc", "riscv64-unknown-elf-gcc" or "zig"; None likewise
+    optimisation    the compiler's -O flag
+
+    A difference is a result, `Report.mismatches`. Raises `VerifyError` where nothing could be compared,
+    `ToolMissingError` (with what to install) where no compiler or emulator is there, and what `generate` raises.
+    """
+    if vectors < 1:
+        raise UsageError(f"{vectors} vectors cannot be compared: ask for 1 or more")
+    target = find_target(target)
+    core = core_for(target)
+    compiler = find_toolchain(target, toolchain)
+    chosen = find_runner(core, runner)
+    files = generate(network, target, name).files if source is None else _read_source(Path(source), name)
+    with tempfile.TemporaryDirectory(prefix="mip2mcu-verify-") as folder:
+        program = build(files, network, name, target, core, compiler, (optimisation,), Path(folder))
+        _check_room(program, core, chosen)
+        harness = Harness(program, chosen)
+        check_description(network, harness, "memory" if source is None else str(source))
+        comparison = _compare(network, harness, data, vectors, seed)
+        return _report(comparison, target, seed)
+
+
+def _read_source(folder: Path, name: str) -> Files:
+    files = {}
+    for file_name in (f"{name}.h", f"{name}.c"):
+        try:
+            files[file_name] = (folder / file_name).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError):
+            raise UsageError(
+                f"{folder} holds no readable {file_name}: name the folder that `mip2mcu export` wrote, and its --name"
+            ) from None
+    return files
+
+
+def _check_room(program: Program, core: Core, runner: Runner) -> None:
+    if not runner.serves(program.core):
+        assert core.memory is not None
+        flash, ram = core.memory.flash.length // 1024, core.memory.ram.length // 1024
+        raise VerifyError(
+            f"the model with its test harness may not fit {flash} KB of flash and {ram} KB of RAM, which "
+            f"{runner.name}'s {core.qemu_machine} has: use the runner 'unicorn'"
+        )
+
+
+def _compare(network: Network, harness: Harness, data: Dataset | None, vectors: int, seed: int) -> Comparison:
+    inputs = None if data is None else network.check_inputs(data.inputs)
+    comparison = Comparison(network, harness)
+    rows = chunk_rows(network)
+    comparison.compare_inputs(input_chunks(network, inputs, vectors, seed, rows))
+    if network.quantizer is not None:
+        raw = None if data is None else data.raw
+        comparison.compare_raw(raw_chunks(network.quantizer, raw, vectors, seed, rows))
+    comparison.run_selftest()
+    return comparison
+
+
+def _report(comparison: Comparison, target: Target, seed: int) -> Report:
+    harness = comparison.harness
+    program, description = harness.program, harness.description
+    counter = counting_runner(program.core)
+    called = ["predict", *(["quantize"] if description.raw_features else []), *(["pack"] if description.input_packed else [])]
+    return Report(
+        model_sha256=comparison.network.sha256,
+        target=target.name,
+        core=program.core.name,
+        runner=harness.runner.version(program.core),
+        toolchain=program.toolchain.version,
+        flags=program.flags,
+        seed=seed,
+        mismatches=comparison.mismatches,
+        first_mismatch=comparison.first,
+        vectors_by_kind=comparison.vectors,
+        quantized_by_kind=comparison.quantized,
+        packed=comparison.packed,
+        sizes=measure(program.model_object, [f"{program.name}_{function}" for function in called]),
+        costs={} if counter is None else _count(comparison, counter),
+    )
+
+
+def _count(comparison: Comparison, counter: CountingRunner) -> Mapping[str, Cost]:
+    """Instructions and stack of each function, on a few rows of every kind."""
+    harness = comparison.harness
+    limit = max(4, _COUNTED_WEIGHTS // comparison.network.weight_count)
+    inputs = np.concatenate(comparison.input_sample)[:limit]
+    costs = {"predict": _cost(harness, counter, "predict", inputs)}
+    if harness.description.raw_features:
+        costs["quantize"] = _cost(harness, counter, "quantize", np.concatenate(comparison.raw_sample)[:limit])
+    if harness.description.input_packed:
+        costs["pack"] = _cost(harness, counter, "pack", inputs)
+    return costs
+
+
+def _cost(harness: Harness, counter: CountingRunner, function: str, rows: IntArray) -> Cost:
+    """Count every row by basic blocks; then the first, the cheapest and the dearest one by one, with the stack."""
+    program = harness.program
+    request = {
+        "predict": harness.predict_request,
+        "quantize": harness.quantize_request,
+        "pack": harness.pack_request,
+    }[function]
+    symbol = f"{program.name}_{function}"
+    counted = counter.count(program.elf, program.core, request(rows), (symbol,))[symbol]
+    instructions = np.array(counted.calls)
+    traced_rows = [0, int(instructions.argmin()), int(instructions.argmax())]
+    traced = counter.trace(program.elf, program.core, request(rows[traced_rows]), (symbol,))[symbol]
+    if traced.calls != tuple(instructions[traced_rows]):
+        raise VerifyError(
+            f"two ways of counting {symbol} disagree: {traced.calls} and {tuple(map(int, instructions[traced_rows]))}"
+        )
+    return Cost(len(rows), counted.minimum, counted.maximum, traced.stack)
