@@ -1,0 +1,117 @@
+"""Constraints that formulations share. Every total is an integer with its exact interval: big-M values come from there.
+
+"Does not fire" is ``total <= -1``: totals are whole numbers, so there is no epsilon anywhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pyomo.environ as pyo
+from pyomo.core.expr.numeric_expr import LinearExpression
+
+from mip2mcu.ranges import IntArray
+
+
+@dataclass(frozen=True)
+class Total:
+    """A whole number ``constant + sum_i coefficients[i] * variables[i]`` that always lies in [low, high]."""
+
+    variables: tuple[Any, ...]
+    coefficients: tuple[int, ...]
+    constant: int
+    low: int
+    high: int
+
+    def expression(self, *more: tuple[int, Any], constant: int = 0) -> LinearExpression:
+        """The total plus further (coefficient, variable) terms; one object whatever the length, quick to build."""
+        return LinearExpression(
+            constant=self.constant + constant,
+            linear_coefs=[*self.coefficients, *(c for c, _ in more)],
+            linear_vars=[*self.variables, *(v for _, v in more)],
+        )
+
+
+def dense_row(variables: Sequence[Any], coefficients: Iterable[int]) -> tuple[tuple[Any, ...], tuple[int, ...]]:
+    """Variables and whole-number coefficients of a row, zeros left out."""
+    pairs = [(v, int(c)) for v, c in zip(variables, coefficients, strict=True) if c]
+    return tuple(v for v, _ in pairs), tuple(c for _, c in pairs)
+
+
+def total_of(
+    variables: Sequence[Any], coefficients: IntArray, high: IntArray, bias: Any, bias_high: int
+) -> Total:
+    """``sum_i coefficients[i] * variables[i] + bias`` for variables in [-high[i], high[i]], bias in [-bias_high, bias_high].
+
+    The interval is attained at both ends: |coefficients| @ high + bias_high.
+    """
+    reach = int(abs(coefficients) @ high) + bias_high
+    kept, factors = dense_row(variables, coefficients)
+    return Total((*kept, bias), (*factors, 1), 0, -reach, reach)
+
+
+def sign_link(model: pyo.Block, index: Hashable, total: Total, fired: Any) -> None:
+    """Add ``fired = 1  <=>  total >= 0`` to the constraint lists ``model.fires`` and ``model.rests``.
+
+        total >= low * (1 - fired)            fired = 1 forces total >= 0
+        total <= (high + 1) * fired - 1       fired = 0 forces total <= -1
+
+    Both hold with equality at a bound of ``total``, so no smaller big-M is valid.
+    """
+    model.fires[index] = total.expression((total.low, fired)) >= total.low
+    model.rests[index] = total.expression((-(total.high + 1), fired)) <= -1
+
+
+def product_link(model: pyo.Block, index: Hashable, product: Any, weight: Any, fired: Any, high: int) -> None:
+    """Add ``product = weight * (2 * fired - 1)`` for |weight| <= high: the convex hull, exact at fired = 0 and 1.
+
+    Constraint lists ``model.kept_above``, ``kept_below`` (fired = 1: product = weight) and ``negated_above``,
+    ``negated_below`` (fired = 0: product = -weight).
+    """
+    model.kept_below[index] = product <= weight + 2 * high * (1 - fired)
+    model.kept_above[index] = product >= weight - 2 * high * (1 - fired)
+    model.negated_below[index] = product <= -weight + 2 * high * fired
+    model.negated_above[index] = product >= -weight - 2 * high * fired
+
+
+def reaches_margin(total: Total, sign: int, target: int, shortfall: Any) -> Any:
+    """``sign * total + shortfall >= target``; with shortfall >= 0 minimised this is the hinge max(0, target - sign * total)."""
+    signed = LinearExpression(
+        constant=sign * total.constant,
+        linear_coefs=[*(sign * c for c in total.coefficients), 1],
+        linear_vars=[*total.variables, shortfall],
+    )
+    return signed >= target
+
+
+def declare_weights(model: pyo.Block, indices: Sequence[Hashable], high: dict[Any, int], binary: bool) -> None:
+    """Add ``model.weight``, whole numbers in [-high, high]; binary ones are ``2 * plus - high``.
+
+    A binary weight of high m is the sum of m weights of -1 and +1: ``plus`` of them are +1.
+    """
+    model.weight = pyo.Var(indices, domain=pyo.Integers, bounds=lambda _, *i: (-high[_key(i)], high[_key(i)]))
+    if binary:
+        model.plus = pyo.Var(indices, domain=pyo.Integers, bounds=lambda _, *i: (0, high[_key(i)]))
+        model.weight_is_plus_or_minus = pyo.Constraint(
+            indices, rule=lambda m, *i: m.weight[_key(i)] == 2 * m.plus[_key(i)] - high[_key(i)]
+        )
+
+
+def _key(index: tuple[Any, ...]) -> Any:
+    return index if len(index) > 1 else index[0]
+
+
+def count_links(model: pyo.Block, indices: Sequence[Hashable], copies: dict[Any, int], bound: int) -> None:
+    """Add ``model.links``, the number of non-zero weights behind each ``model.weight``: ``|weight| <= bound * links``.
+
+    A weight that stands for m equal inputs takes up to m links.
+    """
+    model.links = pyo.Var(indices, domain=pyo.Integers, bounds=lambda _, *i: (0, copies[_key(i)]))
+    model.link_carries_plus = pyo.Constraint(
+        indices, rule=lambda m, *i: m.weight[_key(i)] <= bound * m.links[_key(i)]
+    )
+    model.link_carries_minus = pyo.Constraint(
+        indices, rule=lambda m, *i: -m.weight[_key(i)] <= bound * m.links[_key(i)]
+    )

@@ -1,0 +1,507 @@
+"""Linear: integer weights without hidden layer, by soft margin, then by fewest links.
+
+Two classes have one unit s (class 0 where s >= 0); more classes one unit a class, the largest sum wins. Two stages:
+
+    margin   minimise H = sum_k count_k * max(0, target - m_k)          m_k: signed sum, or true minus other sum
+    links    minimise the number of non-zero weights, subject to       H <= H1 + (1 - keep) * (N * target - H1)
+
+H1 is the first stage's best, N * target - H1 the margin that it captures, so the second stage keeps the stated share of
+it. Asking a little less than all of the margin removes most links and usually gains accuracy. The target is a share
+``margin`` of half the distance of the class means, measured by the largest weights:
+
+    target = margin * sum_i P |mean_a(x_i) - mean_b(x_i)| / 2
+
+Source: min-hinge of Thorbjarnarson and Yorke-Smith (2020), margin and minimum-weight stages of Bernardelli et al. (2023).
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from itertools import combinations
+from typing import Any, ClassVar
+
+import numpy as np
+import pyomo.environ as pyo
+
+from mip2mcu.dataset import Dataset
+from mip2mcu.decisions import Argmax, Sign
+from mip2mcu.errors import NoSolutionError, UsageError
+from mip2mcu.layers import Dense
+from mip2mcu.mip.matrix import FloatArray
+from mip2mcu.mip.pieces import Total, count_links, declare_weights, reaches_margin, total_of
+from mip2mcu.mip.highs import version as highs_version
+from mip2mcu.mip.solver import Solve, Solver, solve, solve_matrix
+from mip2mcu.network import Network
+from mip2mcu.progress import Listener, Stop, never, silent
+from mip2mcu.ranges import IntArray
+from mip2mcu.train.margin import (
+    MarginTask,
+    Unit,
+    drop_links,
+    improve,
+    reach,
+    relaxation,
+    rounded,
+)
+from mip2mcu.train.reduction import Reduction, WeightDomain, reduce
+from mip2mcu.train.trained import Trained, flat_options, report_on, settled
+
+RELAXATION_ENTRIES = 1_000_000
+"""Most matrix entries of a relaxation; of larger data a sample of the rows is relaxed, and nothing is proved by it."""
+MODEL_ENTRIES = 2_000_000
+"""Most matrix entries of a model that goes to branch and bound; larger ones end with the local search."""
+
+
+@dataclass(frozen=True)
+class Linear:
+    """Options of the linear formulation.
+
+    weight_bound   P: weights are whole numbers in {-P..P}
+    weights        "integer", or "binary" for -1 and +1 alone (then there is no second stage)
+    margin         target of the margin as a share of half the distance of the class means
+    target         the target itself, a whole number; None: by ``margin``
+    keep           share of the captured margin that the links stage keeps, 0..1
+    """
+
+    weight_bound: int = 3
+    weights: str = "integer"
+    margin: float = 0.25
+    target: int | None = None
+    keep: float = 0.99
+
+    name: ClassVar[str] = "linear"
+    objective: ClassVar[str] = "soft margin, then fewest links"
+
+    def __post_init__(self) -> None:
+        if self.weights not in ("integer", "binary"):
+            raise UsageError(f"weights {self.weights!r} are unknown, choose integer or binary")
+        if not 0 < self.margin <= 2:
+            raise UsageError(f"a margin of {self.margin} is not possible: give a share above 0 and at most 2")
+        if self.target is not None and not 1 <= self.target <= 2**31:
+            raise UsageError(f"a margin target of {self.target} is not possible: give a whole number of at least 1")
+        if not 0 <= self.keep <= 1:
+            raise UsageError(f"keeping {self.keep} of the margin is not possible: give a share of 0..1")
+        _ = self.domain
+
+    @property
+    def domain(self) -> WeightDomain:
+        """What a weight may be."""
+        if self.weights == "binary":
+            return WeightDomain(1, binary=True)
+        return WeightDomain(self.weight_bound)
+
+    def build(self, dataset: Dataset, *, budget: int | None = None) -> pyo.ConcreteModel:
+        """The model of the margin stage, or, with a ``budget`` of shortfall, of the links stage."""
+        reduction = reduce(dataset, self.domain)
+        return build_model(reduction, self.target_of(reduction), budget)
+
+    def target_of(self, reduction: Reduction) -> int:
+        """The margin's target on these data; the mean over pairs of classes where there are several."""
+        if self.target is not None:
+            return self.target
+        means = (reduction.counts.T @ reduction.rows) / reduction.counts.sum(axis=0)[:, None]
+        distances = [np.abs(a - b) @ reduction.weight_high / 2 for a, b in combinations(means, 2)]
+        return max(1, round(self.margin * float(np.mean(distances))))
+
+    def start(
+        self, dataset: Dataset, solver: Solver, *, listener: Listener = silent, stop: Stop = never
+    ) -> Trained:
+        """A good network in little time: relaxation, rounding, local search; nothing is searched exhaustively."""
+        began = time.monotonic()
+        job = LinearJob(self, dataset, solver, listener, stop)
+        units, margin = job.start_margin()
+        if not job.sparse:
+            return job.finish([units], [margin], time.monotonic() - began)
+        fewer, links = job.start_links(units)
+        return job.finish([units, fewer], [margin, links], time.monotonic() - began)
+
+    def fit(
+        self,
+        dataset: Dataset,
+        solver: Solver,
+        *,
+        start: Trained | None = None,
+        listener: Listener = silent,
+        stop: Stop = never,
+    ) -> Trained:
+        """Start, then branch and bound stage by stage within the solver's time limit, which covers everything.
+
+        Without a time limit the search goes on to the proof, or to the node limit of each stage.
+        """
+        began = time.monotonic()
+        first = start or self.start(dataset, solver, listener=listener, stop=stop)
+        job = LinearJob(self, dataset, solver, listener, stop, began)
+        stages = [job.units_of(network) for network in (*first.earlier, first.network)]
+        units, margin = job.search_margin(stages[0], first.report.solves[0])
+        if not job.sparse:
+            return job.finish([units], [margin], job.seconds(first))
+        fewer, links = job.search_links(units, stages[1], first.report.solves[1])
+        return job.finish([units, fewer], [margin, links], job.seconds(first))
+
+
+def build_model(reduction: Reduction, target: int, budget: int | None = None) -> pyo.ConcreteModel:
+    """The model of both stages; ``budget`` selects the links stage. Names carry the inputs' and rows' indices.
+
+    Inputs are named by the first one that a merged column stands for, rows by their order of first occurrence.
+    """
+    model = pyo.ConcreteModel(name="linear_margin" if budget is None else "linear_links")
+    classes = range(reduction.counts.shape[1])
+    single = len(classes) == 2
+    units = [0] if single else list(classes)
+    columns = [int(group[0]) for group in reduction.groups]
+    indices = [(j, i) for j in units for i in columns]
+    high = {(j, i): int(h) for j in units for i, h in zip(columns, reduction.weight_high, strict=True)}
+    declare_weights(model, indices, high, reduction.domain.binary)
+    bias_high = _bias_high(reduction, target)
+    model.bias = pyo.Var(units, domain=pyo.Integers, bounds=(-bias_high, bias_high))
+    wins = [(k, c, o) for k, c in np.argwhere(reduction.counts).tolist() for o in classes if o != c]
+    model.shortfall = pyo.Var(wins, domain=pyo.NonNegativeReals)
+    totals = {
+        (k, j): _row_total(model, reduction, k, j, columns, bias_high)
+        for k in range(len(reduction.rows))
+        for j in units
+    }
+
+    def wins_by_margin(m: pyo.ConcreteModel, k: int, c: int, other: int) -> Any:
+        if single:
+            return reaches_margin(totals[k, 0], 1 if c == 0 else -1, target, m.shortfall[k, c, other])
+        return reaches_margin(_difference(totals[k, c], totals[k, other]), 1, target, m.shortfall[k, c, other])
+
+    model.true_class_wins_by_margin = pyo.Constraint(wins, rule=wins_by_margin)
+    missing = sum(int(reduction.counts[k, c]) * model.shortfall[k, c, o] for k, c, o in wins)
+    if budget is None:
+        model.missing_margin = pyo.Objective(expr=missing)
+        return model
+    copies = {(j, i): int(n) for j in units for i, n in zip(columns, reduction.copies, strict=True)}
+    count_links(model, indices, copies, reduction.domain.bound)
+    model.margin_is_kept = pyo.Constraint(expr=missing <= budget)
+    model.link_count = pyo.Objective(expr=sum(model.links[index] for index in indices))
+    return model
+
+
+def _row_total(
+    model: pyo.ConcreteModel, reduction: Reduction, k: int, unit: int, columns: list[int], bias_high: int
+) -> Total:
+    weights = [model.weight[unit, i] for i in columns]
+    return total_of(weights, reduction.rows[k], reduction.weight_high, model.bias[unit], bias_high)
+
+
+def _difference(first: Total, second: Total) -> Total:
+    return Total(
+        (*first.variables, *second.variables),
+        (*first.coefficients, *(-c for c in second.coefficients)),
+        first.constant - second.constant,
+        first.low - second.high,
+        first.high - second.low,
+    )
+
+
+def _bias_high(reduction: Reduction, target: int) -> int:
+    """A bias beyond this never helps: every row's margin is already decided by it alone."""
+    return int((np.abs(reduction.rows) @ reduction.weight_high).max()) + target
+
+
+@dataclass(frozen=True, eq=False)
+class Units:
+    """All units of a linear network on the reduced columns: weights int64 (units, columns), bias (units,)."""
+
+    weights: IntArray
+    bias: IntArray
+
+    def replaced(self, index: int, unit: Unit) -> Units:
+        """The same units with one of them exchanged."""
+        weights, bias = self.weights.copy(), self.bias.copy()
+        weights[index], bias[index] = unit.weights, unit.bias
+        return Units(weights, bias)
+
+
+class LinearJob:
+    """One training: the reduced data, and the steps that `Linear` puts in order.
+
+    Several units are worked on in turn: with the others fixed, each is a `MarginTask` of its own.
+    """
+
+    def __init__(
+        self,
+        options: Linear,
+        dataset: Dataset,
+        solver: Solver,
+        listener: Listener,
+        stop: Stop,
+        began: float | None = None,
+    ) -> None:
+        self.options, self.dataset, self.solver = options, dataset, solver
+        self.listener, self.interrupted = listener, stop
+        self.began = time.monotonic() if began is None else began
+        self.reduction = reduce(dataset, options.domain)
+        self.target = options.target_of(self.reduction)
+        self.single = len(dataset.classes) == 2
+        self.sparse = not options.domain.binary
+        self.captured_at_best = dataset.rows * (len(dataset.classes) - 1) * self.target
+        self.entries = self.reduction.rows.size * (1 if self.single else 2 * (len(dataset.classes) - 1))
+
+    # ---- time ----
+
+    def left(self) -> float | None:
+        """Seconds that are left; None without a limit."""
+        if self.solver.time_limit is None:
+            return None
+        return max(0.0, self.began + self.solver.time_limit - time.monotonic())
+
+    def stop(self) -> bool:
+        """True when time is over or the user has had enough."""
+        return self.interrupted() or self.left() == 0.0
+
+    def within(self, share: float) -> Solver:
+        """The solver with a share of the time that is left."""
+        left = self.left()
+        return self.solver if left is None else self.solver.within(left * share)
+
+    def seconds(self, first: Trained) -> float:
+        """Seconds of this training, with those of a start that was made before."""
+        return time.monotonic() - self.began + first.report.seconds
+
+    # ---- from units to networks and back, and their exact value ----
+
+    def network(self, units: Units) -> Network:
+        """The network of all inputs."""
+        weights, bias = self.reduction.expand(units.weights, units.bias)
+        data = self.dataset
+        return Network(
+            input_low=data.input_low,
+            input_high=data.input_high,
+            layers=(Dense(weights, bias),),
+            decision=Sign() if self.single else Argmax(len(data.classes)),
+            classes=data.classes,
+            input_shape=data.input_shape,
+            quantizer=data.quantizer,
+        )
+
+    def units_of(self, network: Network) -> Units:
+        """The units behind a network that `network` made."""
+        layer = network.layers[0]
+        assert isinstance(layer, Dense)
+        return Units(*self.reduction.collapse(layer.weights, layer.bias))
+
+    def shortfall(self, units: Units) -> int:
+        """The exact objective of the margin stage, as the finished network scores on all rows."""
+        return missing_margin(self.network(units), self.dataset, self.target)
+
+    def links(self, units: Units) -> int:
+        """The exact objective of the links stage."""
+        return self.network(units).link_count
+
+    def budget(self, shortfall: int) -> int:
+        """Largest shortfall of the links stage."""
+        return shortfall + math.floor((1 - self.options.keep) * (self.captured_at_best - shortfall) + 1e-9)
+
+    def finish(self, stages: list[Units], solves: list[Solve], seconds: float) -> Trained:
+        """Networks and report."""
+        networks = [self.network(units) for units in stages]
+        options = (*flat_options(self.options), ("target", self.target))
+        report = report_on(networks[-1], self.dataset, self.options.name, options, solves, seconds)
+        return Trained(networks[-1], report, tuple(networks[:-1]))
+
+    def block(self, units: Units, unit: int) -> MarginTask:
+        """What the margin asks of one unit while the others stay as they are."""
+        rows, counts = self.reduction.rows, self.reduction.counts
+        if self.single:
+            parts = [(k, sign, counts[k, c], 0) for c, sign in ((0, 1), (1, -1)) for k in np.flatnonzero(counts[:, c])]
+        else:
+            sums = rows @ units.weights.T + units.bias
+            parts = [
+                (k, 1, counts[k, unit], sums[k, o])
+                for k in np.flatnonzero(counts[:, unit])
+                for o in range(counts.shape[1])
+                if o != unit
+            ] + [
+                (k, -1, counts[k, c], -sums[k, c])
+                for c in range(counts.shape[1])
+                if c != unit
+                for k in np.flatnonzero(counts[:, c])
+            ]
+        index, signs, weights, shift = np.array(parts, dtype=np.int64).T
+        high, step = self.reduction.weight_high, self.options.domain.step
+        return MarginTask(rows[index], signs, weights, self.target + shift, high, step)
+
+    # ---- the start ----
+
+    def start_margin(self) -> tuple[Units, Solve]:
+        """Relaxation, rounding and local search for the margin stage."""
+        width = len(self.reduction.groups)
+        count = 1 if self.single else len(self.dataset.classes)
+        units = Units(np.zeros((count, width), dtype=np.int64), np.zeros(count, dtype=np.int64))
+        record: Solve | None = None
+        for unit in range(count):
+            best, record = self._best_unit(self.block(units, unit))
+            units = units.replaced(unit, best)
+        if not self.single:
+            units = self._sweep(units)
+            record = replace(record, bound=0.0, status="node limit") if record else None
+        assert record is not None
+        return units, settled(record, self.shortfall(units))
+
+    def _sweep(self, units: Units) -> Units:
+        """Improve the units in turn until none can be."""
+        best = self.shortfall(units)
+        while best > 0 and not self.stop():
+            for unit in range(len(units.weights)):
+                task = self.block(units, unit)
+                current = Unit(units.weights[unit], int(units.bias[unit]), 0)
+                current = replace(current, shortfall=task.shortfall(current.weights, current.bias))
+                units = units.replaced(unit, improve(task, current, self.stop))
+            reached = self.shortfall(units)
+            if reached >= best:
+                break
+            best = reached
+        return units
+
+    def _best_unit(self, task: MarginTask) -> tuple[Unit, Solve]:
+        """One unit by relaxation, rounding and local search, and the relaxation's record."""
+        values, record = self._relax(task, None)
+        unit = improve(task, rounded(task, values), self.stop)
+        return unit, record
+
+    def _relax(self, task: MarginTask, budget: int | None) -> tuple[FloatArray, Solve]:
+        """Weights of the linear relaxation and the record, whose bound holds only if no rows were left out."""
+        stage = "margin" if budget is None else "links"
+        width = task.rows.shape[1]
+        part = _sample(task, self.solver.seed)
+        whole = part is task
+        limit = None if budget is None else budget * float(part.counts.sum()) / float(task.counts.sum())
+        try:
+            values, record = solve_matrix(
+                relaxation(part, budget=limit, price=None if budget is None else np.ones(width)),
+                replace(self.within(0.5), objective_target=None),
+                stage=stage,
+                listener=silent,
+                stop=self.interrupted,
+            )
+        except NoSolutionError:
+            return _mean_difference(task), _unsolved(stage, self.solver)
+        weights = values[:width] if budget is None else values[:width] - values[width : 2 * width]
+        status = record.status if record.status == "interrupted" else "time limit"
+        exact = whole and budget is None and record.status == "optimal"
+        return weights, replace(record, status=status, bound=record.bound if exact else 0.0)
+
+    def start_links(self, units: Units) -> tuple[Units, Solve]:
+        """Fewer links within the budget: relaxation and rounding, then removal one by one."""
+        shortfall = self.shortfall(units)
+        slack = self.budget(shortfall) - shortfall
+        record = _unsolved("links", self.solver)
+        for unit in range(len(units.weights)):
+            task = self.block(units, unit)
+            own = task.shortfall(units.weights[unit], int(units.bias[unit]))
+            share = slack // (len(units.weights) - unit)
+            fewer, record = self._fewer_links(task, Unit(units.weights[unit], int(units.bias[unit]), own), own + share)
+            slack -= fewer.shortfall - own
+            units = units.replaced(unit, fewer)
+        return units, settled(replace(record, bound=0.0), self.links(units))
+
+    def _fewer_links(self, task: MarginTask, unit: Unit, budget: int) -> tuple[Unit, Solve]:
+        values, record = self._relax(task, budget)
+        found = reach(task, rounded(task, values), budget, self.stop) or unit
+        return drop_links(task, found, budget, self.stop), record
+
+    # ---- branch and bound ----
+
+    def search_margin(self, units: Units, start: Solve) -> tuple[Units, Solve]:
+        """Prove or improve the margin stage."""
+        if start.status == "optimal" or self.entries > MODEL_ENTRIES or self.stop():
+            return units, start
+        model = build_model(self.reduction, self.target)
+        self._place(model, units)
+        return self._search(model, units, start, self.within(0.5 if self.sparse else 1.0), self.shortfall)
+
+    def search_links(self, units: Units, fewer: Units, start: Solve) -> tuple[Units, Solve]:
+        """Prove or improve the links stage, whose start must keep to the margin stage's budget."""
+        budget = self.budget(self.shortfall(units))
+        if self.shortfall(fewer) > budget:
+            fewer, start = self.start_links(units)
+        if self.entries > MODEL_ENTRIES or self.stop():
+            return fewer, start
+        model = build_model(self.reduction, self.target, budget)
+        self._place(model, fewer)
+
+        def links_within_budget(found: Units) -> int | None:
+            return self.links(found) if self.shortfall(found) <= budget else None
+
+        return self._search(model, fewer, start, self.within(1.0), links_within_budget)
+
+    def _search(
+        self,
+        model: pyo.ConcreteModel,
+        units: Units,
+        start: Solve,
+        solver: Solver,
+        exact: Callable[[Units], int | None],
+    ) -> tuple[Units, Solve]:
+        """Solve ``model`` from ``units``; the better of start and result by its exact value, and the record."""
+        record = solve(model, solver, start=True, stage=start.stage, listener=self.listener, stop=self.interrupted)
+        found = self._read(model)
+        value, before = exact(found), start.exact
+        assert before is not None
+        if value is None or value > before:
+            rejected = "claim rejected" if record.status == "optimal" else record.status
+            return units, settled(replace(record, status=rejected), before)
+        bound = max(record.bound or 0.0, start.bound or 0.0)
+        return found, settled(replace(record, bound=bound, seconds=record.seconds + start.seconds), value)
+
+    def _place(self, model: pyo.ConcreteModel, units: Units) -> None:
+        """Set all variables of ``model`` to the solution that ``units`` are."""
+        columns = [int(group[0]) for group in self.reduction.groups]
+        for j, weights in enumerate(units.weights):
+            model.bias[j].set_value(int(units.bias[j]))
+            for i, weight, copies in zip(columns, weights.tolist(), self.reduction.copies.tolist(), strict=True):
+                model.weight[j, i].set_value(weight)
+                if hasattr(model, "plus"):
+                    model.plus[j, i].set_value((weight + copies) // 2)
+                if hasattr(model, "links"):
+                    model.links[j, i].set_value(-(-abs(weight) // self.options.domain.bound))
+        sums = self.reduction.rows @ units.weights.T + units.bias
+        for k, c, other in model.shortfall:
+            margin = (sums[k, 0] if c == 0 else -sums[k, 0]) if self.single else sums[k, c] - sums[k, other]
+            model.shortfall[k, c, other].set_value(max(0, self.target - int(margin)))
+
+    def _read(self, model: pyo.ConcreteModel) -> Units:
+        columns = [int(group[0]) for group in self.reduction.groups]
+        units = range(len(model.bias))
+        weights = np.array([[model.weight[j, i].value for i in columns] for j in units], dtype=np.int64)
+        return Units(weights.reshape(len(units), len(columns)), np.array([model.bias[j].value for j in units], dtype=np.int64))
+
+
+def missing_margin(network: Network, dataset: Dataset, target: int) -> int:
+    """Exact sum over rows of max(0, target - margin), over all other classes where there are several units."""
+    sums = network.sums(dataset.inputs)
+    if sums.shape[1] == 1:
+        margins = np.where(dataset.labels == 0, sums[:, 0], -sums[:, 0])
+        return int(np.maximum(0, target - margins).sum())
+    own = np.take_along_axis(sums, dataset.labels[:, None], axis=1)
+    return int(np.maximum(0, target - (own - sums)).sum()) - target * dataset.rows
+
+
+def _sample(task: MarginTask, seed: int) -> MarginTask:
+    """At most `RELAXATION_ENTRIES` entries of the task's rows, drawn at random; the task itself where it is small."""
+    most = max(2, RELAXATION_ENTRIES // max(1, task.rows.shape[1]))
+    if len(task.rows) <= most:
+        return task
+    kept = np.sort(np.random.default_rng(seed).permutation(len(task.rows))[:most])
+    return replace(
+        task, rows=task.rows[kept], signs=task.signs[kept], counts=task.counts[kept], targets=task.targets[kept]
+    )
+
+
+def _mean_difference(task: MarginTask) -> FloatArray:
+    """Weights towards the positive rows' mean: the start where no relaxation could be solved in time."""
+    positive, negative = task.signs > 0, task.signs < 0
+    difference = task.rows[positive].mean(axis=0) - task.rows[negative].mean(axis=0)
+    top = float(np.abs(difference).max(initial=0.0)) or 1.0
+    return difference / top * task.high
+
+
+def _unsolved(stage: str, solver: Solver) -> Solve:
+    """The record of a stage that no solver has worked on: objectives of ours are never negative."""
+    return Solve(stage, "time limit", 0.0, 0.0, 0.0, 0, "highs", highs_version(), solver.seed)
