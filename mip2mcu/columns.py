@@ -1,14 +1,17 @@
 """From the columns of a `Table` to raw integers, and the fitting of a `Feature` to a training column.
 
 A CSV number with d decimal places is parsed exactly and becomes its value times 10**d; NPZ floats are rounded to d
-places. A column is numeric if every non-missing training value parses as a number, else it is a category.
+places. A column is numeric if every non-missing training value parses as a number, else it is a category. A `Number`
+is exact: its digits as one integer, and a power of ten.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
-from decimal import Context, Decimal
+from decimal import Decimal
+from math import ceil
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,15 +21,17 @@ from mip2mcu.quantizer import (
     DECIMALS_LIMIT,
     RAW_TYPES,
     Affine,
+    Coding,
     Feature,
     OneHot,
     fit_affine,
     fit_one_hot,
     fit_thermometer,
     raw_type_for,
+    text_fault,
 )
-from mip2mcu.ranges import IntArray
-from mip2mcu.tables import MISSING, Column, is_not_finite, is_number
+from mip2mcu.ranges import BoolArray, IntArray
+from mip2mcu.tables import MISSING, NUMBER, Column, is_not_finite, is_number
 
 RAW_LIMIT = 2**30
 """Decimal places are dropped rather than let a raw training value exceed this."""
@@ -34,46 +39,107 @@ SENSOR_LIMIT = 2**14
 """Floats of unlimited decimal places are rounded to stay below this: 16-bit raw values with a spare bit."""
 CATEGORY_LIMIT = 256
 """Most categories of one column; more is free text or an identifier."""
+DIGIT_LIMIT = 60
+"""Longest number in characters."""
 
-_EXACT = Context(prec=80, Emin=-99999, Emax=99999)
+_FAR = 2**40
+"""Stands for every raw value that is larger still; beyond any C type."""
+
+Number: TypeAlias = tuple[int, int]
+"""(digits, power): the value digits * 10**power."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
+class NumericColumn:
+    """A training column of numbers as raw integers.
+
+    raw        int64 (rows,): value times 10**decimals, 0 where missing
+    present    bool (rows,): False where missing
+    exact      False where decimal places were dropped
+    raw_type   C type of a raw value
+    """
+
+    raw: IntArray
+    present: BoolArray
+    decimals: int
+    exact: bool
+    raw_type: str
+
+    @property
+    def known(self) -> IntArray:
+        """The values that are present."""
+        return self.raw[self.present]
+
+
+@dataclass(frozen=True, eq=False)
 class FittedColumn:
-    """A training column's feature, and what a person should know about it."""
+    """A training column's feature, its raw integers (rows,), and what a person should know about it."""
 
     feature: Feature
+    raw: IntArray
     notes: tuple[str, ...]
 
 
-def fit_column(name: str, column: Column, coding: str, bits: int, common: tuple[int, int] | None) -> FittedColumn:
-    """Fit the feature ``name`` on its training column.
+def numeric_column(name: str, column: Column) -> NumericColumn | None:
+    """The raw integers of a training column, or None where it holds categories."""
+    if not isinstance(column, tuple):
+        return _numeric_array(name, column)
+    numbers = _training_numbers(name, column)
+    return None if numbers is None else _numeric_texts(name, column, numbers)
 
-    coding    "thermometer", "affine" or "raw" for numbers; categories are always one-hot
+
+def fit_numbers(
+    name: str, column: NumericColumn, coding: str, bits: int, common: tuple[int, int] | None = None
+) -> FittedColumn:
+    """Fit the numeric feature ``name``.
+
+    coding    "thermometer", "affine" or "raw"
     bits      most thermometer bits
     common    for "raw": the range shared by all columns
     """
-    if isinstance(column, tuple) and not _is_numeric(name, column):
-        return _fit_categories(name, column)
-    decimals, exact = _decimals(name, column)
-    notes = [] if exact else [f"column {name!r} is rounded to {decimals} decimal places"]
-    known = _numbers(name, column, decimals)
+    known = column.known
     missing = int(np.sort(known)[(len(known) - 1) // 2])
-    absent = len(column) - len(known)
-    if absent:
-        notes.append(f"column {name!r}: {absent} missing values take the median, {_as_decimal(missing, decimals)}")
+    absent = len(column.raw) - len(known)
     low, high = int(known.min()), int(known.max())
-    raw_type = _raw_type(column, low, high)
+    notes = [] if column.exact else [f"column {name!r} is rounded to {column.decimals} decimal places"]
+    if absent:
+        median = f"{Decimal(missing).scaleb(-column.decimals):f}"
+        notes.append(f"column {name!r}: {absent} missing values take the median, {median}")
+    raw = np.where(column.present, column.raw, missing)
+    coded: Coding
     if coding == "thermometer":
-        raw = np.concatenate([known, np.full(absent, missing)])
-        return FittedColumn(Feature(name, fit_thermometer(raw, bits), missing, decimals, raw_type), tuple(notes))
-    ends = common if coding == "raw" and common is not None else (low, high)
-    if coding == "raw" and ends[1] - ends[0] > 255:
+        coded = fit_thermometer(raw, bits)
+    elif coding == "raw" and common is not None:
+        coded = Affine(*common)
+    else:
+        coded = fit_affine(low, high)
+    return FittedColumn(Feature(name, coded, missing, column.decimals, column.raw_type), raw, tuple(notes))
+
+
+def fit_categories(name: str, column: tuple[str, ...]) -> FittedColumn:
+    """Fit the one-hot feature ``name`` on its training column of texts."""
+    counts = Counter(text for text in column if text not in MISSING)
+    if len(counts) > CATEGORY_LIMIT:
+        text = next(t for t in counts if not is_number(t))
         raise DatasetError(
-            f"values reach {ends[0]}..{ends[1]}, too wide for raw 8-bit inputs: choose --coding affine or thermometer"
+            f"column {name!r} holds text ({text[:40]!r}) with {len(counts)} different values, more than "
+            f"{CATEGORY_LIMIT} categories: remove the column, or clean it if it was meant to be numeric"
         )
-    affine = Affine(*ends) if coding == "raw" else fit_affine(*ends)
-    return FittedColumn(Feature(name, affine, missing, decimals, raw_type), tuple(notes))
+    for text in counts:
+        if fault := text_fault(text):
+            raise DatasetError(f"column {name!r} holds a category {text[:40]!r} that {fault}: remove or replace it")
+    coding = fit_one_hot(list(counts))
+    most = max(counts.values())
+    mode = min(text for text, count in counts.items() if count == most)
+    notes = []
+    if any(is_number(text) for text in counts):
+        text = next(t for t in counts if not is_number(t))
+        notes.append(f"column {name!r} is one-hot with {coding.width} categories, because {text[:40]!r} is no number")
+    absent = len(column) - counts.total()
+    if absent:
+        notes.append(f"column {name!r}: {absent} missing values take the most frequent category, {mode!r}")
+    feature = Feature(name, coding, coding.categories.index(mode), 0, "int16_t")
+    return FittedColumn(feature, raw_column(feature, column), tuple(notes))
 
 
 def raw_column(feature: Feature, column: Column) -> IntArray:
@@ -91,142 +157,166 @@ def raw_column(feature: Feature, column: Column) -> IntArray:
     if not isinstance(column, tuple):
         _check_finite(feature.name, column)
         return _round_floats(column, feature.decimals, low, high)
-    cache: dict[str, int] = dict.fromkeys(MISSING, feature.missing)
-    for k, text in enumerate(column):
-        if text not in cache:
-            _check_number(feature.name, k, text)
-            cache[text] = min(high, max(low, _scaled(text, feature.decimals)))
-    return np.array([cache[text] for text in column], dtype=np.int64)
+    raw: dict[str, int] = dict.fromkeys(MISSING, feature.missing)
+    for text in dict.fromkeys(column):
+        if text not in MISSING:
+            number = _number(text)
+            if number is None:
+                raise _no_number(feature.name, column, text)
+            raw[text] = min(high, max(low, _scaled(number, feature.decimals)))
+    return np.array([raw[text] for text in column], dtype=np.int64)
 
 
-# ---- numbers -------------------------------------------------------------------------------------------------------
+def whole_column(name: str, column: Column) -> IntArray:
+    """The integers (rows,) of a column that is taken as it is; anything else is a `DatasetError`."""
+    if not isinstance(column, tuple):
+        _check_finite(name, column)
+        if column.dtype.kind == "f" and (column != np.trunc(column)).any():
+            value = column[np.flatnonzero(column != np.trunc(column))[0]]
+            raise DatasetError(f"column {name!r} holds {value}, an integer was expected: leave out --input-range")
+        return _round_floats(column, 0, -_FAR, _FAR)
+    values: dict[str, int] = {}
+    for text in dict.fromkeys(column):
+        if text in MISSING:
+            raise DatasetError(
+                f"column {name!r} has no value in data row {column.index(text) + 1}: "
+                "leave out --input-range to have missing values imputed"
+            )
+        number = _number(text)
+        if number is None:
+            raise _no_number(name, column, text)
+        if _places(number):
+            raise DatasetError(f"column {name!r} holds {text}, an integer was expected: leave out --input-range")
+        values[text] = _scaled(number, 0)
+    return np.array([values[text] for text in column], dtype=np.int64)
 
 
-def _is_numeric(name: str, column: tuple[str, ...]) -> bool:
-    present = {text for text in column if text not in MISSING}
+# ---- numbers as text -----------------------------------------------------------------------------------------------
+
+
+def _number(text: str) -> Number | None:
+    match = NUMBER.fullmatch(text) if len(text) <= DIGIT_LIMIT else None
+    if match is None:
+        return None
+    sign, whole, fraction, power = match.groups(default="")
+    return int(f"{sign}0{whole}{fraction}"), int(power or 0) - len(fraction)
+
+
+def _no_number(name: str, column: tuple[str, ...], text: str) -> DatasetError:
+    row = column.index(text) + 1
+    if is_not_finite(text):
+        return DatasetError(
+            f"column {name!r} holds {text!r} in data row {row}: leave the cell empty if the value is missing"
+        )
+    expected = f"a number of at most {DIGIT_LIMIT} characters"
+    return DatasetError(f"column {name!r} holds {text[:60]!r} in data row {row}, {expected} was expected")
+
+
+def _training_numbers(name: str, column: tuple[str, ...]) -> dict[str, Number] | None:
+    """The number of each distinct text that is present; None where one of them is a category."""
+    numbers: dict[str, Number] = {}
+    wrong: str | None = None
+    present = [text for text in dict.fromkeys(column) if text not in MISSING]
+    for text in present:
+        number = _number(text)
+        if number is not None:
+            numbers[text] = number
+        elif is_number(text) or is_not_finite(text):
+            wrong = wrong or text
+        else:
+            return None
     if not present:
         raise DatasetError(f"column {name!r} has no values at all: remove it")
-    if not all(is_number(text) or is_not_finite(text) for text in present):
-        return False
-    for k, text in enumerate(column):
-        if text not in MISSING:
-            _check_number(name, k, text)
-    return True
+    if wrong is not None:
+        raise _no_number(name, column, wrong)
+    return numbers
 
 
-def _check_number(name: str, k: int, text: str) -> None:
-    if is_not_finite(text):
-        raise DatasetError(
-            f"column {name!r} holds {text!r} in data row {k + 1}: leave the cell empty if the value is missing"
-        )
-    if not is_number(text) or len(text) > 60:
-        raise DatasetError(f"column {name!r} holds {text[:60]!r} in data row {k + 1}, a number was expected")
+def _numeric_texts(name: str, column: tuple[str, ...], numbers: dict[str, Number]) -> NumericColumn:
+    wanted = max(_places(number) for number in numbers.values())
+    largest = max(numbers, key=lambda text: abs(float(text)))
+    allowed = _allowed_decimals(name, abs(_scaled(numbers[largest], 0)) + 1, largest)
+    decimals = min(wanted, allowed)
+    raw = {text: _scaled(number, decimals) for text, number in numbers.items()}
+    return NumericColumn(
+        raw=np.array([raw.get(text, 0) for text in column], dtype=np.int64),
+        present=np.array([text in raw for text in column]),
+        decimals=decimals,
+        exact=wanted <= allowed,
+        raw_type=raw_type_for(min(raw.values()), max(raw.values())),
+    )
+
+
+def _places(number: Number) -> int:
+    """Decimal places that keep ``number`` exactly."""
+    digits, power = number
+    while digits and power < 0 and digits % 10 == 0:
+        digits, power = digits // 10, power + 1
+    return max(0, -power) if digits else 0
+
+
+def _scaled(number: Number, decimals: int) -> int:
+    """``number`` times 10**decimals as an integer, halves to even, cut at +-`_FAR`."""
+    digits, power = number[0], number[1] + decimals
+    if power >= 0:
+        return max(-_FAR, min(_FAR, digits * 10 ** min(power, 13)))
+    divisor = 10 ** min(-power, DIGIT_LIMIT + 2)
+    quotient, rest = divmod(digits, divisor)
+    if 2 * rest > divisor or (2 * rest == divisor and quotient % 2):
+        quotient += 1
+    return max(-_FAR, min(_FAR, quotient))
+
+
+def _allowed_decimals(name: str, magnitude: int, shown: str) -> int:
+    """Decimal places for which values up to ``magnitude`` stay within `RAW_LIMIT`."""
+    if magnitude > RAW_LIMIT:
+        raise DatasetError(f"column {name!r} holds {shown}, beyond +-{RAW_LIMIT}: give it in larger units")
+    decimals = 0
+    while decimals < DECIMALS_LIMIT and magnitude * 10 ** (decimals + 1) <= RAW_LIMIT:
+        decimals += 1
+    return decimals
+
+
+# ---- numbers of an NPZ ---------------------------------------------------------------------------------------------
 
 
 def _check_finite(name: str, column: NDArray[np.generic]) -> None:
     if column.dtype.kind == "f" and not np.isfinite(column).all():
         k = int(np.flatnonzero(~np.isfinite(column))[0])
-        raise DatasetError(f"feature {name!r} holds {column[k]} in row {k}: remove the row or replace the value")
+        raise DatasetError(f"column {name!r} holds {column[k]} in row {k + 1}: remove the row or replace the value")
 
 
-def _places(text: str) -> int:
-    number = Decimal(text).normalize(_EXACT)
-    exponent = number.as_tuple().exponent
-    return max(0, -exponent) if isinstance(exponent, int) else 0
-
-
-def _scaled(text: str, decimals: int) -> int:
-    """``text`` times 10**decimals as an integer, halves to even; far too large values are cut at 2**40."""
-    number = Decimal(text)
-    if not number or number.adjusted() + decimals < -2:
-        return 0
-    if number.adjusted() + decimals > 11:
-        return -(2**40) if number < 0 else 2**40
-    return int(number.scaleb(decimals, _EXACT).to_integral_value(context=_EXACT))
-
-
-def _decimals(name: str, column: Column) -> tuple[int, bool]:
-    """Decimal places of a training column, and whether they keep every value exactly."""
-    if isinstance(column, tuple):
-        texts = {text for text in column if text not in MISSING}
-        wanted = max(_places(text) for text in texts)
-        magnitude = max(abs(_scaled(text, 0)) for text in texts) + 1
-        allowed = _allowed_decimals(name, magnitude, RAW_LIMIT)
-        return min(wanted, allowed), wanted <= allowed
+def _numeric_array(name: str, column: NDArray[np.generic]) -> NumericColumn:
     _check_finite(name, column)
-    if column.dtype.kind != "f":
-        _allowed_decimals(name, int(max(abs(int(column.min())), abs(int(column.max())))), RAW_LIMIT)
-        return 0, True
-    values = column.astype(np.float64)
-    magnitude = int(np.ceil(np.abs(values).max()))
-    for decimals in range(_allowed_decimals(name, magnitude, RAW_LIMIT) + 1):
-        if np.array_equal(np.round(column, decimals), column):
-            return decimals, True
-    largest = float(np.abs(values).max())
+    low, high = column.min(), column.max()
+    largest = max(-float(low), float(high))
+    allowed = _allowed_decimals(name, ceil(largest), f"{largest:.9g}")
+    decimals, exact = 0, True
+    if column.dtype.kind == "f":
+        decimals, exact = _float_decimals(column, largest, allowed)
+    raw = _round_floats(column, decimals, -_FAR, _FAR)
+    if column.dtype in (np.uint8, np.int8, np.bool_):
+        raw_type = "int8_t" if column.dtype == np.int8 else "uint8_t"
+    else:
+        raw_type = raw_type_for(int(raw.min()), int(raw.max()))
+    return NumericColumn(raw, np.ones(len(raw), dtype=np.bool_), decimals, exact, raw_type)
+
+
+def _float_decimals(column: NDArray[np.generic], largest: float, allowed: int) -> tuple[int, bool]:
+    """Decimal places of floats, and whether they keep every value; floats without end keep 16-bit raw values."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        for decimals in range(allowed + 1):
+            if np.array_equal(np.round(column, decimals), column):
+                return decimals, True
     decimals = DECIMALS_LIMIT
     while decimals > 0 and largest * 10**decimals >= SENSOR_LIMIT:
         decimals -= 1
     return decimals, False
 
 
-def _allowed_decimals(name: str, magnitude: int, limit: int) -> int:
-    if magnitude > limit:
-        raise DatasetError(
-            f"column {name!r} reaches a magnitude of {magnitude}, beyond {limit}: give it in larger units"
-        )
-    decimals = 0
-    while decimals < DECIMALS_LIMIT and magnitude * 10 ** (decimals + 1) <= limit:
-        decimals += 1
-    return decimals
-
-
 def _round_floats(column: NDArray[np.generic], decimals: int, low: int, high: int) -> IntArray:
-    if column.dtype.kind != "f":
-        scaled = column.astype(np.float64) if column.dtype.itemsize == 8 else column.astype(np.int64)
-        return np.clip(scaled * 10**decimals, low, high).astype(np.int64)
-    return np.clip(np.rint(column.astype(np.float64) * 10.0**decimals), low, high).astype(np.int64)
-
-
-def _numbers(name: str, column: Column, decimals: int) -> IntArray:
-    """The present values of a training column as raw integers."""
-    if isinstance(column, tuple):
-        return np.array([_scaled(text, decimals) for text in column if text not in MISSING], dtype=np.int64)
-    return _round_floats(column, decimals, -(2**31), 2**31 - 1)
-
-
-def _raw_type(column: Column, low: int, high: int) -> str:
-    if not isinstance(column, tuple) and column.dtype in (np.uint8, np.int8, np.bool_):
-        return "int8_t" if column.dtype == np.int8 else "uint8_t"
-    return raw_type_for(low, high)
-
-
-def _as_decimal(raw: int, decimals: int) -> str:
-    return str(Decimal(raw).scaleb(-decimals))
-
-
-# ---- categories ----------------------------------------------------------------------------------------------------
-
-
-def _fit_categories(name: str, column: tuple[str, ...]) -> FittedColumn:
-    present = [text for text in column if text not in MISSING]
-    coding = fit_one_hot(present)
-    if coding.width > CATEGORY_LIMIT:
-        text = next(t for t in present if not is_number(t))
-        raise DatasetError(
-            f"column {name!r} holds text ({text[:40]!r}) with {coding.width} different values, more than "
-            f"{CATEGORY_LIMIT} categories: remove the column, or clean it if it was meant to be numeric"
-        )
-    if max(len(category) for category in coding.categories) > 1000:
-        raise DatasetError(f"column {name!r} holds a category of more than 1000 characters: remove or shorten it")
-    most_common = Counter(present).most_common()
-    mode = min(t for t, n in most_common if n == most_common[0][1])
-    notes = []
-    numbers = sum(is_number(text) for text in present)
-    if numbers:
-        text = next(t for t in present if not is_number(t))
-        notes.append(f"column {name!r} is one-hot with {coding.width} categories, because {text[:40]!r} is no number")
-    absent = len(column) - len(present)
-    if absent:
-        notes.append(f"column {name!r}: {absent} missing values take the most frequent category, {mode!r}")
-    raw_type = "int16_t"
-    return FittedColumn(Feature(name, coding, coding.categories.index(mode), 0, raw_type), tuple(notes))
+    if column.dtype.kind == "f" or column.dtype.itemsize == 8:
+        with np.errstate(over="ignore"):
+            scaled = column.astype(np.float64) * 10.0**decimals
+        return np.clip(np.rint(scaled), low, high).astype(np.int64)
+    return np.clip(column.astype(np.int64) * 10**decimals, low, high)

@@ -2,25 +2,40 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from math import prod
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from mip2mcu.columns import fit_column, raw_column
+from mip2mcu.columns import (
+    FittedColumn,
+    NumericColumn,
+    fit_categories,
+    fit_numbers,
+    numeric_column,
+    raw_column,
+    whole_column,
+)
+from mip2mcu.decisions import CLASS_LIMIT
 from mip2mcu.errors import DatasetError
-from mip2mcu.quantizer import Feature, OneHot, Quantizer
+from mip2mcu.layers import UNIT_LIMIT
+from mip2mcu.network import INPUT_LIMIT
+from mip2mcu.quantizer import Quantizer, text_fault
 from mip2mcu.ranges import IntArray, frozen
-from mip2mcu.tables import Part, Table, read_table
+from mip2mcu.tables import CELL_LIMIT, Part, Table, label_texts, read_table
 
 CODINGS = ("auto", "thermometer", "affine", "raw")
 """How numbers become inputs; "auto": raw for 8-bit integers of an NPZ (images), else thermometer bits."""
 
 UNKNOWN_LABEL = -1
 """Label of a row whose file has no labels."""
+
+_INTEGER = re.compile(r"-?[0-9]{1,15}")
 
 
 class Fitted(Protocol):
@@ -60,12 +75,24 @@ class Dataset:
     notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        for name in ("inputs", "labels", "input_low", "input_high"):
-            object.__setattr__(self, name, frozen(getattr(self, name)))
-        object.__setattr__(self, "input_shape", tuple(self.input_shape) or (self.inputs.shape[1],))
-        if self.inputs.ndim != 2 or self.labels.shape != (len(self.inputs),):
+        for name in ("inputs", "labels", "input_low", "input_high", "raw"):
+            if getattr(self, name) is not None:
+                object.__setattr__(self, name, frozen(getattr(self, name)))
+        shape = self.inputs.shape
+        if len(shape) != 2 or self.labels.shape != shape[:1]:
+            raise DatasetError(f"inputs of shape {shape} and labels of shape {self.labels.shape} do not go together")
+        if self.input_low.shape != shape[1:] or self.input_high.shape != shape[1:]:
+            raise DatasetError(f"{shape[1]} inputs need {shape[1]} lower and {shape[1]} upper ends of their ranges")
+        object.__setattr__(self, "classes", tuple(self.classes))
+        object.__setattr__(self, "input_shape", tuple(self.input_shape) or (shape[1],))
+        _check_classes(self.classes)
+        if len(self.labels) and not UNKNOWN_LABEL <= self.labels.min() <= self.labels.max() < len(self.classes):
+            reach = f"{self.labels.min()}..{self.labels.max()}"
+            raise DatasetError(f"labels reach {reach}, expected class indices below {len(self.classes)}")
+        if len(self.input_low) and (self.input_low.min() < -INPUT_LIMIT or self.input_high.max() > INPUT_LIMIT):
             raise DatasetError(
-                f"inputs of shape {self.inputs.shape} and labels of shape {self.labels.shape} do not go together"
+                f"input_range reaches {self.input_low.min()}..{self.input_high.max()}, inputs are at most "
+                f"{INPUT_LIMIT} in magnitude: quantize the data"
             )
         outside = np.argwhere((self.inputs < self.input_low) | (self.inputs > self.input_high))
         if len(outside):
@@ -96,8 +123,8 @@ class Dataset:
                 f"X has shape {inputs.shape} and type {inputs.dtype}, expected integers (rows, features)"
             )
         shape = inputs.shape[1:]
-        inputs = inputs.reshape(len(inputs), -1)
-        texts = tuple(str(value) for value in np.asarray(y).tolist())
+        inputs = inputs.reshape(len(inputs), prod(shape))
+        texts = label_texts("y", np.asarray(y))
         known = tuple(classes) if classes is not None else _class_order(texts)
         return cls(
             inputs=inputs,
@@ -139,63 +166,82 @@ class Dataset:
         if table.labels is None:
             raise DatasetError(f"{path} has no labels y: training needs them")
         classes = _class_order(table.labels)
+        _check_classes(classes)
         if len(classes) < 2:
             raise DatasetError(f"{path} has the one class {classes[0]!r} only: training needs at least two")
         if input_range is not None:
             return _plain(table, classes, *input_range)
-        quantizer, notes = fit_quantizer(table, coding, bits)
-        return _quantized(table, quantizer, classes, notes)
+        quantizer, raw, notes = fit_quantizer(table, coding, bits)
+        return _quantized(table, quantizer, raw, classes, notes)
 
     def rows_at(self, indices: ArrayLike) -> Dataset:
         """The rows ``indices``, with all else unchanged."""
         indices = np.asarray(indices)
+        if indices.size == 0:
+            indices = np.zeros(0, dtype=np.int64)
         raw = None if self.raw is None else self.raw[indices]
         return replace(self, inputs=self.inputs[indices], labels=self.labels[indices], raw=raw, notes=())
 
 
-def fit_quantizer(table: Table, coding: str, bits: int) -> tuple[Quantizer, tuple[str, ...]]:
-    """Fit the coding of every column of a training table; returns the quantizer and notes for a person."""
+def fit_quantizer(table: Table, coding: str, bits: int) -> tuple[Quantizer, IntArray, tuple[str, ...]]:
+    """Fit the coding of every column of a training table.
+
+    Returns the quantizer, the raw integers (rows, features) and notes for a person.
+    """
     types = {column.dtype for column in table.columns if not isinstance(column, tuple)}
-    eight_bit = types <= {np.dtype(np.uint8), np.dtype(np.int8)} and len(types) == 1
     if coding == "auto":
-        coding = "raw" if eight_bit else "thermometer"
-    common = None
-    if coding == "raw":
-        common = _common_range(table)
-    features: list[Feature] = []
-    notes: list[str] = []
-    for name, column in zip(table.names, table.columns, strict=True):
-        fitted = fit_column(name, column, coding, bits, common)
-        features.append(fitted.feature)
-        notes.extend(fitted.notes)
-    quantizer = Quantizer(tuple(features))
-    constant = sum(f.coding.width == 0 for f in features)
+        coding = "raw" if types in ({np.dtype(np.uint8)}, {np.dtype(np.int8)}) else "thermometer"
+    numeric = [numeric_column(name, column) for name, column in zip(table.names, table.columns, strict=True)]
+    common = _common_range(table, numeric) if coding == "raw" else None
+    fitted: list[FittedColumn] = []
+    for name, column, numbers in zip(table.names, table.columns, numeric, strict=True):
+        if numbers is not None:
+            fitted.append(fit_numbers(name, numbers, coding, bits, common))
+        else:
+            fitted.append(fit_categories(name, tuple(column)))
+    notes = [note for column in fitted for note in column.notes]
+    quantizer = Quantizer(tuple(column.feature for column in fitted))
+    constant = sum(feature.coding.width == 0 for feature in quantizer.features)
     if constant:
         notes.append(f"{constant} columns are constant and give no input")
     if quantizer.width == 0:
         raise DatasetError(f"every column of {table.source} is constant: there is nothing to learn from")
-    return quantizer, tuple(notes)
+    if quantizer.width > UNIT_LIMIT:
+        raise DatasetError(
+            f"the columns of {table.source} give {quantizer.width} inputs, at most {UNIT_LIMIT} are possible: "
+            "choose fewer thermometer bits or coding affine"
+        )
+    return quantizer, np.stack([column.raw for column in fitted], axis=1), tuple(notes)
 
 
-def _common_range(table: Table) -> tuple[int, int]:
-    """Range shared by all numeric columns, in raw integers; fractions need another coding."""
+def _common_range(table: Table, numeric: Sequence[NumericColumn | None]) -> tuple[int, int]:
+    """Range shared by all numeric columns, in raw integers, at most 256 values wide; fractions need another coding."""
     ends: list[int] = []
-    for name, column in zip(table.names, table.columns, strict=True):
-        fitted = fit_column(name, column, "affine", 8, None).feature
-        if isinstance(fitted.coding, OneHot):
+    for name, numbers in zip(table.names, numeric, strict=True):
+        if numbers is None:
             continue
-        if fitted.decimals:
+        if numbers.decimals or not numbers.exact:
             raise DatasetError(
                 f"column {name!r} holds fractions: raw inputs are integers, choose --coding affine or thermometer"
             )
-        ends += [fitted.coding.low, fitted.coding.high]
-    return (min(ends), max(ends)) if ends else (0, 0)
+        ends += [int(numbers.known.min()), int(numbers.known.max())]
+    low, high = (min(ends), max(ends)) if ends else (0, 0)
+    if high - low > 255:
+        raise DatasetError(
+            f"values of {table.source} reach {low}..{high}, too wide for raw 8-bit inputs: "
+            "choose --coding affine or thermometer"
+        )
+    return low, high
 
 
-def _quantized(table: Table, quantizer: Quantizer, classes: tuple[str, ...], notes: tuple[str, ...]) -> Dataset:
-    columns = [raw_column(f, c) for f, c in zip(quantizer.features, table.columns, strict=True)]
-    raw = np.stack(columns, axis=1)
-    raw.setflags(write=False)
+def _quantized(
+    table: Table, quantizer: Quantizer, raw: IntArray, classes: tuple[str, ...], notes: tuple[str, ...]
+) -> Dataset:
+    if table.rows * quantizer.width > CELL_LIMIT:
+        raise DatasetError(
+            f"{table.source} gives {table.rows} rows of {quantizer.width} inputs, more than {CELL_LIMIT} numbers: "
+            "take fewer rows or fewer thermometer bits"
+        )
     one_to_one = all(f.coding.width == 1 for f in quantizer.features)
     return Dataset(
         inputs=quantizer.quantize(raw),
@@ -217,18 +263,7 @@ def _plain(table: Table, classes: tuple[str, ...], low: int, high: int) -> Datas
 
 
 def _integers(table: Table, classes: tuple[str, ...], low: IntArray, high: IntArray) -> Dataset:
-    columns = []
-    for name, column in zip(table.names, table.columns, strict=True):
-        fitted = fit_column(name, column, "affine", 8, None).feature
-        if isinstance(fitted.coding, OneHot) or fitted.decimals:
-            raise DatasetError(
-                f"column {name!r} of {table.source} holds values that are no integers: leave out --input-range"
-            )
-        if isinstance(column, tuple) and any(text in ("", "?") for text in column):
-            raise DatasetError(
-                f"column {name!r} of {table.source} has missing values: leave out --input-range to have them imputed"
-            )
-        columns.append(raw_column(fitted, column))
+    columns = [whole_column(name, column) for name, column in zip(table.names, table.columns, strict=True)]
     return Dataset(
         inputs=np.stack(columns, axis=1),
         labels=_table_labels(table, classes),
@@ -248,15 +283,29 @@ def _read_like(path: str | Path, label: str | None, like: Fitted, part: Part) ->
             )
         return _integers(table, like.classes, like.input_low, like.input_high)
     table = read_table(path, label=label, features=[f.name for f in like.quantizer.features], part=part)
-    return _quantized(table, like.quantizer, like.classes, ())
+    raw = [raw_column(f, c) for f, c in zip(like.quantizer.features, table.columns, strict=True)]
+    return _quantized(table, like.quantizer, np.stack(raw, axis=1), like.classes, ())
 
 
 def _class_order(labels: Sequence[str]) -> tuple[str, ...]:
     """Distinct labels: by value where all are integers, else by text."""
     distinct = set(labels)
-    if all(text.lstrip("-").isdecimal() and text.isascii() and len(text) < 16 for text in distinct):
+    if all(_INTEGER.fullmatch(text) for text in distinct):
         return tuple(sorted(distinct, key=lambda text: (int(text), text)))
     return tuple(sorted(distinct))
+
+
+def _check_classes(classes: Sequence[str]) -> None:
+    if len(classes) > CLASS_LIMIT:
+        raise DatasetError(
+            f"the labels have {len(classes)} different values ({', '.join(classes[:3])[:60]}, ...), more than "
+            f"{CLASS_LIMIT} classes: is it the right column? --label names another"
+        )
+    for label in classes:
+        if fault := text_fault(label):
+            raise DatasetError(f"the label {str(label)[:40]!r} {fault}: rename the class")
+    if len(set(classes)) < len(classes):
+        raise DatasetError("two classes have the same label: name each once")
 
 
 def _table_labels(table: Table, classes: tuple[str, ...]) -> IntArray:
@@ -270,6 +319,7 @@ def _label_indices(labels: Sequence[str], classes: tuple[str, ...], source: str)
     unknown = [text for text in labels if text not in index]
     if unknown:
         raise DatasetError(
-            f"{source}: label {unknown[0][:60]!r} is none of the classes {', '.join(classes[:10])[:200]}"
+            f"{source}: label {unknown[0][:60]!r} is none of the classes {', '.join(classes[:10])[:200]}: "
+            "correct the row, or name the label column with --label"
         )
     return np.array([index[text] for text in labels], dtype=np.int64)

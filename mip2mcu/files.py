@@ -15,19 +15,38 @@ def check_writable(path: str | Path) -> Path:
     To be called before long work, so that nothing is lost at its end.
     """
     path = Path(path)
+    try:
+        _check_place(path)
+    except OSError as error:
+        raise UsageError(f"cannot write {path}: {error.strerror}, choose another name") from None
+    return path
+
+
+def _check_place(path: Path) -> None:
     if not path.parent.is_dir():
         raise UsageError(f"cannot write {path}: the folder {path.parent} does not exist, create it first")
     if path.is_dir():
         raise UsageError(f"cannot write {path}: it is a folder, name a file")
+    if path.exists() and not path.is_file():
+        raise UsageError(f"cannot write {path}: it is a device or pipe, name a file")
     if not os.access(path.parent, os.W_OK):
         raise UsageError(f"cannot write {path}: the folder {path.parent} is not writable")
-    return path
 
 
 def write_text(path: str | Path, text: str) -> None:
-    """Write ``text`` in UTF-8 with Unix line ends; readers see the old file or the new one, never a part."""
+    """Write ``text`` in UTF-8 with Unix line ends; readers see the old file or the new one, never a part.
+
+    Raises `UsageError` where the file cannot be written: a missing folder, a full disk.
+    """
     path = check_writable(path)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        _write_whole(path.resolve(), text)
+    except OSError as error:
+        raise UsageError(f"cannot write {path}: {error.strerror}, free some space or choose another place") from None
+
+
+def _write_whole(path: Path, text: str) -> None:
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".mip2mcu.")
     try:
         with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as stream:
             stream.write(text)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import re
 import zipfile
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
@@ -20,13 +21,17 @@ from numpy.typing import NDArray
 
 from mip2mcu.errors import DatasetError
 from mip2mcu.layers import UNIT_LIMIT
+from mip2mcu.quantizer import text_fault
 
 FILE_LIMIT = 1024**3
 """Largest data file, unpacked, in bytes."""
+CELL_LIMIT = 2**27
+"""Most values of a table, and most network inputs of all its rows together: one gigabyte each as int64."""
 MISSING = ("", "?")
 """Texts of a CSV cell that stand for a missing value."""
+NUMBER = re.compile(r"([+-]?)(?=\.?[0-9])([0-9]*)(?:\.([0-9]*))?(?:[eE]([+-]?[0-9]{1,4}))?")
+"""A decimal number in ASCII digits; groups: sign, whole part, fraction, power of ten."""
 
-_NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,4})?")
 _NOT_FINITE = re.compile(r"[+-]?(nan|inf|infinity)", re.IGNORECASE)
 
 Part: TypeAlias = Literal["train", "test"]
@@ -35,7 +40,7 @@ Column: TypeAlias = "tuple[str, ...] | NDArray[np.generic]"
 
 def is_number(text: str) -> bool:
     """True for a decimal number in ASCII digits, with or without exponent."""
-    return _NUMBER.fullmatch(text) is not None
+    return NUMBER.fullmatch(text) is not None
 
 
 def is_not_finite(text: str) -> bool:
@@ -76,20 +81,25 @@ def read_table(
     part        which half of an NPZ that stores ``X_train, y_train, X_test, y_test``
     """
     path = Path(path)
-    if path.is_dir():
-        raise DatasetError(f"{path} is a folder, name a CSV or NPZ file")
-    if not path.is_file():
-        raise DatasetError(f"there is no data file {path}")
-    if path.stat().st_size == 0:
-        raise DatasetError(f"{path} is empty")
-    if path.stat().st_size > FILE_LIMIT:
-        raise DatasetError(f"{path} has {path.stat().st_size} bytes, more than the limit of {FILE_LIMIT}")
     try:
+        _check_file(path)
         if zipfile.is_zipfile(path):
             return _read_npz(path, features, part)
         return _read_csv(path, label, features)
     except OSError as error:
         raise DatasetError(f"cannot read {path}: {error.strerror or error}") from None
+
+
+def _check_file(path: Path) -> None:
+    if path.is_dir():
+        raise DatasetError(f"{path} is a folder, name a CSV or NPZ file")
+    if not path.is_file():
+        raise DatasetError(f"there is no data file {path}")
+    size = path.stat().st_size
+    if size == 0:
+        raise DatasetError(f"{path} is empty")
+    if size > FILE_LIMIT:
+        raise DatasetError(f"{path} has {size} bytes, more than the limit of {FILE_LIMIT}")
 
 
 # ---- CSV -----------------------------------------------------------------------------------------------------------
@@ -100,72 +110,89 @@ def _read_csv(path: Path, label: str | None, features: Sequence[str] | None) -> 
     label_index = _label_column(path, header, label, features)
     wanted = [i for i in range(len(header)) if i != label_index]
     if features is not None:
-        absent = [name for name in features if name not in header]
+        place = {name: i for i, name in enumerate(header)}
+        absent = [name for name in features if name not in place]
         if absent:
             raise DatasetError(
-                f"{path} lacks the column {absent[0]!r} that the model needs ({len(absent)} missing in all)"
+                f"{path} lacks the column {absent[0][:60]!r} that the model needs ({len(absent)} missing in all)"
             )
-        wanted = [header.index(name) for name in features]
-    if not wanted:
-        raise DatasetError(f"{path} has only the label column {header[0]!r}, add a column with a feature")
-    if len(wanted) > UNIT_LIMIT:
-        raise DatasetError(f"{path} has {len(wanted)} feature columns, at most {UNIT_LIMIT} are possible")
+        wanted = [place[name] for name in features]
     columns = list(zip(*rows, strict=True))
     labels = None if label_index is None else columns[label_index]
     if labels is not None and any(text in MISSING for text in labels):
-        line = next(k for k, text in enumerate(labels) if text in MISSING) + 2
-        raise DatasetError(f"{path} has no label in line {line}: remove the row or label it")
+        row = next(k for k, text in enumerate(labels, start=1) if text in MISSING)
+        raise DatasetError(f"{path} has no label in data row {row}: remove the row or label it")
     return Table(str(path), tuple(header[i] for i in wanted), tuple(columns[i] for i in wanted), labels, (len(wanted),))
 
 
 def _csv_rows(path: Path) -> tuple[list[str], list[list[str]]]:
-    """Header and rows, all cells stripped; every row as long as the header."""
-    csv.field_size_limit(1_000_000)
+    """Header and rows, all cells stripped; every row as long as the header. Blank lines are skipped."""
     rows: list[list[str]] = []
     header: list[str] = []
+    line = 0
     try:
         with path.open(newline="", encoding="utf-8-sig") as stream:
             reader = csv.reader(stream, strict=True)
             for cells in reader:
-                if not cells:
-                    continue
                 row = [cell.strip() for cell in cells]
-                if not header:
+                line = reader.line_num
+                if not header and any(row):
                     header = row
-                elif len(row) != len(header):
-                    raise DatasetError(
-                        f"{path}, line {reader.line_num}: {len(row)} values where the header has {len(header)} columns"
-                    )
-                else:
+                    _check_header(path, header)
+                elif len(row) == len(header):
                     rows.append(row)
+                elif any(row):
+                    raise DatasetError(
+                        f"{path}, line {line}: {len(row)} values where the header has {len(header)} columns"
+                    )
+                if len(rows) * len(header) > CELL_LIMIT:
+                    raise DatasetError(f"{path} has more than {CELL_LIMIT} values: take fewer rows")
     except UnicodeDecodeError:
         raise DatasetError(f"{path} is no UTF-8 text: save it as CSV in UTF-8, or as NPZ") from None
     except csv.Error as error:
-        raise DatasetError(f"{path} is no well-formed CSV: {error}") from None
-    _check_header(path, header, len(rows))
+        raise DatasetError(f"{path} is no well-formed CSV after line {line}: {error}") from None
+    if not header:
+        raise DatasetError(f"{path} is empty")
+    if not rows:
+        raise DatasetError(f"{path} has a header but no rows")
     return header, rows
 
 
-def _check_header(path: Path, header: list[str], rows: int) -> None:
-    if not header:
-        raise DatasetError(f"{path} is empty")
-    if all(is_number(name) for name in header):
-        raise DatasetError(f"{path} has no header: its first line holds only numbers; add a line of column names")
+def _check_header(path: Path, header: list[str]) -> None:
     if len(header) == 1:
         raise DatasetError(f"{path} has a single column {header[0][:60]!r}: values must be separated by commas")
-    twice = [name for name in header if header.count(name) > 1] if len(set(header)) < len(header) else []
-    if twice:
-        raise DatasetError(f"{path} has two columns named {twice[0]!r}: rename one")
-    if rows == 0:
-        raise DatasetError(f"{path} has a header but no rows")
+    if "" in header:
+        raise DatasetError(f"{path} has no name for column {header.index('') + 1}: name it in the first line")
+    if len(header) > UNIT_LIMIT + 1:
+        raise DatasetError(f"{path} has {len(header)} columns, at most {UNIT_LIMIT} features are possible")
+    if _is_data(header):
+        raise DatasetError(
+            f"{path} has no header: its first line holds values ({', '.join(header[:3])[:60]}); "
+            "add a line of column names"
+        )
+    for name in header:
+        if fault := text_fault(name):
+            raise DatasetError(f"{path} has a column name {name[:40]!r} that {fault}: rename it")
+    name, count = Counter(header).most_common(1)[0]
+    if count > 1:
+        raise DatasetError(f"{path} has {count} columns named {name[:60]!r}: rename them")
+
+
+def _is_data(header: list[str]) -> bool:
+    """True where a first line looks like values: nothing but numbers, or numbers that do not count upwards.
+
+    Tables without names get their columns numbered when they are saved (0, 1, 2, ..., label): that is a header.
+    """
+    numbers = [name for name in header if is_number(name)]
+    counting = all(text.isdecimal() and len(text) < 10 for text in numbers)
+    return len(numbers) == len(header) or "?" in header or not counting or sorted(set(numbers), key=int) != numbers
 
 
 def _label_column(path: Path, header: list[str], label: str | None, features: Sequence[str] | None) -> int | None:
     if label is not None:
         if label not in header:
-            raise DatasetError(
-                f"{path} has no label column {label!r}, its columns are {', '.join(header[-5:])} (last five)"
-            )
+            last = ", ".join(name[:40] for name in header[-5:])
+            raise DatasetError(f"{path} has no label column {label!r}, its last columns are {last}")
         return header.index(label)
     known = set(features or ())
     if "label" in header and "label" not in known:
@@ -180,67 +207,76 @@ def _label_column(path: Path, header: list[str], label: str | None, features: Se
 
 
 def _read_npz(path: Path, features: Sequence[str] | None, part: Part) -> Table:
-    arrays = _npz_arrays(path)
-    split = {"X_train", "X_test"} <= set(arrays)
-    x_name, y_name = (f"X_{part}", f"y_{part}") if split else ("X", "y")
-    if x_name not in arrays:
-        raise DatasetError(
-            f"{path} holds {', '.join(sorted(arrays)) or 'nothing'}: "
-            "expected X and y, or X_train, y_train, X_test, y_test"
-        )
-    values = arrays[x_name]
+    values, labels = _npz_arrays(path, part)
     if values.ndim < 2 or values.size == 0:
-        raise DatasetError(f"{path}: {x_name} has shape {values.shape}, expected (rows, features)")
+        raise DatasetError(f"{path}: X has shape {values.shape}, expected (rows, features)")
     if values.dtype.kind not in "iufb":
-        raise DatasetError(f"{path}: {x_name} is of type {values.dtype}, expected numbers")
+        raise DatasetError(f"{path}: X is of type {values.dtype}, expected numbers")
     count, shape = len(values), values.shape[1:]
     if prod(shape) > UNIT_LIMIT:
         raise DatasetError(f"{path} has {prod(shape)} features a row, at most {UNIT_LIMIT} are possible")
-    values = values.reshape(count, -1)
+    values = values.reshape(count, prod(shape))
     names = tuple(features) if features is not None else tuple(f"x{i}" for i in range(values.shape[1]))
     if len(names) != values.shape[1]:
         raise DatasetError(f"{path} has {values.shape[1]} features a row, the model expects {len(names)}")
-    labels = _npz_labels(path, arrays[y_name], count) if y_name in arrays else None
-    return Table(str(path), names, tuple(values.T), labels, shape)
+    texts = None if labels is None else label_texts(str(path), labels)
+    if texts is not None and len(texts) != count:
+        raise DatasetError(f"{path} has {count} rows in X but {len(texts)} labels in y")
+    return Table(str(path), names, tuple(values.T), texts, shape)
 
 
-def _npz_arrays(path: Path) -> dict[str, NDArray[np.generic]]:
+def _npz_arrays(path: Path, part: Part) -> tuple[NDArray[np.generic], NDArray[np.generic] | None]:
+    """X and, where there is one, y; nothing is unpickled, and no header is believed before it is checked."""
     try:
         with zipfile.ZipFile(path) as archive:
-            for entry in archive.infolist():
-                _check_npz_entry(path, archive, entry)
-        with np.load(path, allow_pickle=False) as content:
-            wanted = [n for n in ("X", "y", "X_train", "y_train", "X_test", "y_test") if n in content.files]
-            return {name: content[name] for name in wanted}
-    except (ValueError, zipfile.BadZipFile, EOFError, KeyError, MemoryError, NotImplementedError) as error:
+            entries = {entry.filename.removesuffix(".npy"): entry for entry in archive.infolist()}
+            suffix = f"_{part}" if {"X_train", "X_test"} <= set(entries) else ""
+            if f"X{suffix}" not in entries:
+                held = ", ".join(sorted(entries)[:6])[:80] or "nothing"
+                raise DatasetError(f"{path} holds {held}: expected X and y, or X_train, y_train, X_test, y_test")
+            labels = entries.get(f"y{suffix}")
+            return _npz_array(archive, entries[f"X{suffix}"]), None if labels is None else _npz_array(archive, labels)
+    except (DatasetError, OSError):
+        raise
+    except Exception as error:  # zipfile, zlib, lzma, ast and numpy each have their own for damaged bytes
+        reason = str(error).splitlines()[0][:80] if str(error) else type(error).__name__
         raise DatasetError(
-            f"{path} is no NPZ file of plain numeric arrays ({type(error).__name__}): write it with numpy.savez"
+            f"{path} is no NPZ file of plain numeric arrays ({reason}): write it with numpy.savez"
         ) from None
 
 
-def _check_npz_entry(path: Path, archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> None:
-    """Refuse an entry whose header promises more data than it holds: numpy would allocate what the header says."""
-    if entry.file_size > FILE_LIMIT:
-        raise DatasetError(
-            f"{path}: entry {entry.filename!r} unpacks to {entry.file_size} bytes, the limit is {FILE_LIMIT}"
-        )
-    if not entry.filename.endswith(".npy"):
-        return
+def _npz_array(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> NDArray[np.generic]:
+    """Read one array after its header: numpy would allocate whatever a header says."""
     with archive.open(entry) as stream:
         version = np.lib.format.read_magic(stream)
         read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
         shape, _, dtype = read(stream)
-    if prod(shape) * dtype.itemsize > entry.file_size:
-        raise ValueError("header and size differ")
+    size = prod(shape) * max(1, dtype.itemsize)
+    if dtype.hasobject:
+        raise ValueError(f"{entry.filename} holds Python objects")
+    if min(shape, default=0) < 0 or size > entry.file_size:
+        raise ValueError(f"{entry.filename} promises {size} bytes and has {entry.file_size}")
+    if prod(shape) > CELL_LIMIT or size > FILE_LIMIT:
+        raise ValueError(f"{entry.filename} of shape {shape} is larger than {CELL_LIMIT} values: take fewer rows")
+    with archive.open(entry) as stream:
+        return np.lib.format.read_array(stream, allow_pickle=False)
 
 
-def _npz_labels(path: Path, labels: NDArray[np.generic], rows: int) -> tuple[str, ...]:
-    if labels.ndim != 1 or len(labels) != rows:
-        raise DatasetError(f"{path} has {rows} rows but labels of shape {labels.shape}")
+def label_texts(source: str, labels: NDArray[np.generic]) -> tuple[str, ...]:
+    """Labels (rows,) of an array as texts; raises `DatasetError` for fractions, missing values and other types."""
+    if labels.ndim != 1 or labels.dtype.kind not in "iufbSU":
+        raise DatasetError(
+            f"{source} has labels of shape {labels.shape} and type {labels.dtype}, expected integers or text (rows,)"
+        )
     if labels.dtype.kind == "f":
-        if not np.isfinite(labels).all() or (labels != np.rint(labels)).any():
+        if not (np.abs(labels) < 2**53).all() or (labels != np.rint(labels)).any():
             raise DatasetError(
-                f"{path}: the labels are fractional numbers; mip2mcu classifies, give classes as integers or text"
+                f"{source} has labels that are fractional numbers; mip2mcu classifies, give classes as integers or text"
             )
         labels = labels.astype(np.int64)
-    return tuple(str(value) for value in labels.tolist())
+    values = labels.tolist()
+    texts = tuple((v.decode(errors="replace") if isinstance(v, bytes) else str(v)).strip() for v in values)
+    if any(text in MISSING for text in texts):
+        row = next(k for k, text in enumerate(texts, start=1) if text in MISSING)
+        raise DatasetError(f"{source} has no label in row {row}: remove the row or label it")
+    return texts
