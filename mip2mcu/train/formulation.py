@@ -1,0 +1,42 @@
+"""What every formulation offers. To add one: a file with a frozen dataclass of options, a row in the registry, tests."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Protocol
+
+import pyomo.environ as pyo
+
+from mip2mcu.dataset import Dataset
+from mip2mcu.mip.solver import Solver
+from mip2mcu.progress import Listener, Stop, never, silent
+from mip2mcu.train.trained import Trained
+
+
+class Formulation(Protocol):
+    """Options of a formulation (a frozen dataclass) and what can be done with them.
+
+    The network of two classes has one last unit and the rule `Sign`; that of more classes one a class and `Argmax`.
+    Ensembles and batches are built around any formulation with these three methods.
+    """
+
+    name: ClassVar[str]
+    objective: ClassVar[str]
+
+    def build(self, dataset: Dataset) -> pyo.ConcreteModel:
+        """The model of the first stage: to look at, to write as an LP file, to solve elsewhere."""
+
+    def start(
+        self, dataset: Dataset, solver: Solver, *, listener: Listener = silent, stop: Stop = never
+    ) -> Trained:
+        """A complete network in little time, without branch and bound."""
+
+    def fit(
+        self,
+        dataset: Dataset,
+        solver: Solver,
+        *,
+        start: Trained | None = None,
+        listener: Listener = silent,
+        stop: Stop = never,
+    ) -> Trained:
+        """Solve, from ``start`` if there is one, within the solver's time limit, which covers the whole training."""

@@ -1,0 +1,24 @@
+"""The formulations by name."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from mip2mcu.train.formulation import Formulation
+from mip2mcu.train.linear import Linear
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A formulation's options class, the ensemble it uses for several classes by default, and a line for people."""
+
+    options: type[Formulation]
+    ensemble: str
+    summary: str
+
+
+FORMULATIONS: dict[str, Entry] = {
+    "linear": Entry(
+        Linear, "pairs", "integer or binary weights, no hidden layer: soft margin, then fewest non-zero weights"
+    ),
+}

@@ -1,0 +1,84 @@
+"""`train`: any formulation on any data set, whole or as an ensemble, with workers, limits, progress and Ctrl-C."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from contextlib import nullcontext
+from dataclasses import fields, replace
+from typing import Any
+
+from mip2mcu.dataset import Dataset
+from mip2mcu.errors import UsageError
+from mip2mcu.mip.solver import OptionValue, Solver, check_solver
+from mip2mcu.parallel import executor
+from mip2mcu.progress import Listener, Stop, silent, stop_on_interrupt
+from mip2mcu.train.ensemble import combined, members, named_solves, train_members
+from mip2mcu.train.formulation import Formulation
+from mip2mcu.train.registry import FORMULATIONS
+from mip2mcu.train.trained import Trained, flat_options, report_on
+
+DEFAULT_TIME_LIMIT = 60.0
+"""Seconds of a training where neither a time limit nor a node limit is given."""
+
+
+def formulation_named(name: str, options: Mapping[str, Any] | None = None) -> Formulation:
+    """The formulation ``name`` with ``options``; raises `UsageError` for an unknown name or option."""
+    if name not in FORMULATIONS:
+        raise UsageError(f"formulation {name!r} is unknown, choose one of {', '.join(FORMULATIONS)}")
+    options_class = FORMULATIONS[name].options
+    known = [field.name for field in fields(options_class)]  # type: ignore[arg-type]
+    for option in options or {}:
+        if option not in known:
+            raise UsageError(f"formulation {name!r} has no option {option!r}, only {', '.join(known)}")
+    return options_class(**(options or {}))
+
+
+def train(
+    dataset: Dataset,
+    formulation: str | Formulation = "linear",
+    *,
+    ensemble: str = "auto",
+    options: Mapping[str, Any] | None = None,
+    time_limit: float | None = None,
+    node_limit: int | None = None,
+    seed: int = 0,
+    workers: int = 1,
+    solver: str = "highs",
+    solver_options: Mapping[str, OptionValue] | None = None,
+    listener: Listener = silent,
+    stop: Stop | None = None,
+) -> Trained:
+    """Train a network.
+
+    formulation      a name of `FORMULATIONS`, with ``options`` its fields; or a formulation, with its options in it
+    ensemble         for more than two classes: "pairs", "rest", "none", or "auto", the formulation's own
+    time_limit       seconds of the whole training; with neither limit, `DEFAULT_TIME_LIMIT`
+    node_limit       branch-and-bound nodes of each solve. With it and no time limit, the same data, options and seed
+                     give the same network to the byte, however many workers there are
+    workers          processes that train members of an ensemble side by side
+    solver, solver_options   by name, with its own options; see `mip2mcu.mip.solver.Solver`
+    listener         takes `Progress` events while it runs
+    stop             asked now and then; turns true: the best network so far is returned. None: Ctrl-C does that
+
+    Raises `UsageError`, `DatasetError`, `SolverError` or `NoSolutionError`, each with the way out.
+    """
+    began = time.monotonic()
+    chosen = formulation_named(formulation, options) if isinstance(formulation, str) else formulation
+    if not isinstance(formulation, str) and options:
+        raise UsageError("options are given twice: put them into the formulation")
+    if time_limit is None and node_limit is None:
+        time_limit = DEFAULT_TIME_LIMIT
+    engine = Solver(solver, time_limit, node_limit, seed, options=tuple((solver_options or {}).items()))
+    check_solver(engine)
+    if ensemble == "auto":
+        ensemble = FORMULATIONS[chosen.name].ensemble if chosen.name in FORMULATIONS else "none"
+    parts = members(dataset, ensemble)
+    with stop_on_interrupt() if stop is None else nullcontext(stop) as stopped, executor(workers) as run:
+        trained = train_members(chosen, parts, engine, run, began=began, listener=listener, stop=stopped)
+    network = combined(dataset, ensemble, [one.network for one in trained])
+    earlier = tuple(combined(dataset, ensemble, stage) for stage in zip(*(t.earlier for t in trained), strict=True))
+    used = (*flat_options(chosen), ("ensemble", ensemble if len(parts) > 1 else "none"))
+    report = report_on(network, dataset, chosen.name, used, named_solves(parts, trained), time.monotonic() - began)
+    notes = tuple(dict.fromkeys(note for one in trained for note in one.report.notes))
+    return Trained(network, replace(report, workers=min(workers, len(parts)), notes=notes), earlier)
