@@ -111,5 +111,6 @@ def check_description(network: Network, harness: Harness, folder: str) -> None:
     sums = network.layer_ranges[-1][0].size
     expected = {"inputs": network.inputs, "classes": len(network.classes), "sums": sums, "raw_features": raw}
     for name, value in expected.items():
-        if getattr(d, name) != value:
-            raise VerifyError(f"the C in {folder} declares {getattr(d, name)} {name}, the model has {value}: export again")
+        declared = getattr(d, name)
+        if declared != value:
+            raise VerifyError(f"the C in {folder} declares {declared} {name}, the model has {value}: export again")

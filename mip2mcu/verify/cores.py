@@ -1,7 +1,7 @@
 """The processor cores that verification runs C on: where their memory lies and which emulators model them.
 
-How a compiler is told about a core stands in `mip2mcu.export.targets`; here is what it takes to run the result. To add a
-core, add a row.
+How a compiler is told about a core stands in `mip2mcu.export.targets`; here is what it takes to run the result. To
+add a core, add a row.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class Core:
     qemu_machine: str | None = None
 
     def roomy(self) -> Core:
-        """The same core with 16 MB of flash and of RAM, on no real board: for models that outgrow the board's memory."""
+        """The same core with 16 MB of flash and of RAM, on no real board, for models that outgrow the board's."""
         assert self.memory is not None, "the host has no memory map"
         flash, ram = (replace(region, length=16 * MIB) for region in (self.memory.flash, self.memory.ram))
         return replace(self, memory=Memory(flash, ram), qemu_machine=None)
@@ -97,5 +97,5 @@ def core_for(target: Target) -> Core:
     """The core that proves C for ``target``; raises `UsageError` for a target that nothing here can run."""
     name = _TARGET_CORES.get(target.name, target.name)
     if name not in CORES:
-        raise UsageError(f"no simulated core runs code for target {target.name!r}: export it, and verify with 'generic'")
+        raise UsageError(f"no core here runs code for target {target.name!r}: verify the model with target 'generic'")
     return CORES[name]

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
 from typing import TypeAlias
@@ -89,7 +89,7 @@ class Description:
 
 @dataclass(frozen=True, eq=False)
 class Results:
-    """What the compiled model computes: (rows, sums), (rows, scores) and one entry a row; status is 0 where all is well."""
+    """What the model computes: (rows, sums), (rows, scores), and one entry a row; status is 0 where all is well."""
 
     sums: IntArray
     scores: IntArray
@@ -104,13 +104,14 @@ def _integer_type(width: int, signed: int) -> np.dtype:
 
 def build(
     files: Files,
+    folder: Path,
+    *,
     network: Network,
     name: str,
     target: Target,
     core: Core,
     toolchain: Toolchain,
-    optimisation: tuple[str, ...],
-    folder: Path,
+    optimisation: str = "-O2",
 ) -> Program:
     """Compile the model NAME.c among ``files`` and link it with the harness, all inside ``folder``.
 
@@ -120,7 +121,8 @@ def build(
     for file_name, text in {**files, "tested_model.h": _aliases(name)}.items():
         (folder / file_name).write_text(text, encoding="utf-8")
     bare = () if core.memory is None else ("-ffreestanding",)
-    flags = (*toolchain.target_flags(target), "-std=c99", *optimisation, "-ffunction-sections", "-fdata-sections", *bare)
+    sections = ("-ffunction-sections", "-fdata-sections")
+    flags = (*toolchain.target_flags(target), "-std=c99", optimisation, *sections, *bare)
     model_object = toolchain.compile([folder / f"{name}.c"], (*flags, "-c"), folder / "model_under_test.o", folder)
     core = _with_room(network, core, measure(model_object))
     firmware = resource_folder("firmware")
@@ -184,7 +186,9 @@ class Harness:
         if len(answer) != _DESCRIPTION.size:
             raise VerifyError(f"the harness described its model in {len(answer)} bytes, expected {_DESCRIPTION.size}")
         *numbers, sha256 = _DESCRIPTION.unpack(answer)
-        return Description(*numbers, sha256.rstrip(b"\0").decode("ascii", errors="replace"))
+        names = [field.name for field in fields(Description) if field.name != "sha256"]
+        text = sha256.rstrip(b"\0").decode("ascii", errors="replace")
+        return Description(**dict(zip(names, numbers, strict=True)), sha256=text)
 
     def infer(self, inputs: IntArray) -> Results:
         """Sums, scores, class and margin of network inputs (rows, inputs)."""

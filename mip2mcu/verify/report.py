@@ -66,7 +66,7 @@ class Report:
     vectors          rows whose sums, scores, class and margin were compared, by kind
     quantized        rows of raw features whose quantised inputs were compared, by kind
     packed           rows whose packing was compared
-    sizes            what `predict` (with `quantize` and `pack`, where they exist) adds to a firmware; None where unknown
+    sizes            what `predict` (with `quantize` and `pack`, where there are) adds to a firmware; None where unknown
     costs            by function: "predict", "quantize", "pack"; empty where nothing installed counts instructions
     """
 
@@ -110,7 +110,8 @@ class Report:
             "flash_bytes": None if self.sizes is None else self.sizes.flash,
             "ram_bytes": None if self.sizes is None else self.sizes.ram,
             "sections": None if self.sizes is None else _plain(self.sizes),
-            "costs": {name: _plain(cost) | {"constant": cost.constant} for name, cost in self.costs.items()},
+            "instructions": {name: _instructions(cost) for name, cost in self.costs.items()},
+            "stack_bytes": {name: cost.stack_bytes for name, cost in self.costs.items()},
         }
 
     def as_text(self) -> str:
@@ -135,7 +136,16 @@ class Report:
         return "\n".join(lines)
 
 
-def _plain(value: Mismatch | Footprint | Cost) -> dict[str, Any]:
+def _instructions(cost: Cost) -> dict[str, Any]:
+    return {
+        "min": cost.instructions_min,
+        "max": cost.instructions_max,
+        "constant": cost.constant,
+        "rows": cost.rows,
+    }
+
+
+def _plain(value: Mismatch | Footprint) -> dict[str, Any]:
     return {name: list(entry) if isinstance(entry, tuple) else entry for name, entry in vars(value).items()}
 
 
@@ -144,7 +154,8 @@ def _kinds(counts: Mapping[str, int]) -> str:
 
 
 def _sizes_line(sizes: Footprint) -> str:
-    line = f"flash        {sizes.flash:,} bytes ({sizes.code:,} code, {sizes.constants:,} constants), RAM {sizes.ram:,} bytes"
+    parts = f"{sizes.code:,} code, {sizes.constants:,} constants"
+    line = f"flash        {sizes.flash:,} bytes ({parts}), RAM {sizes.ram:,} bytes"
     return line + (f", library calls: {', '.join(sizes.library_calls)}" if sizes.library_calls else "")
 
 

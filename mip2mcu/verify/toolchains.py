@@ -59,19 +59,14 @@ class Toolchain:
         """Flags that choose the core of ``target``."""
         return target.clang_flags if self.name in ("zig", "clang") else target.gcc_flags
 
-    @property
-    def link_libraries(self) -> tuple[str, ...]:
-        """What a link without C library still needs: the compiler's own helpers (multiply, divide)."""
-        return () if self.name == "zig" else ("-lgcc",)
-
     def compile(self, sources: Sequence[Path], flags: Sequence[str], output: Path, folder: Path) -> Path:
         """Compile (with ``-c`` among the flags) or also link ``sources`` into ``output``, in the folder ``folder``.
 
         Raises `VerifyError` with the compiler's first lines.
         """
         call = [*self.command, *flags, *map(str, sources), "-o", str(output)]
-        if "-c" not in flags:
-            call += self.link_libraries if "-nostdlib" in flags else ()
+        if "-nostdlib" in flags:
+            call.append("-lgcc")  # the compiler's own helpers (division, ...); zig knows its own by this name too
         done = _run(call, folder)
         if done.returncode != 0 or not output.is_file():
             lines = [line for line in done.stderr.splitlines() if line.strip()][:_SHOWN_LINES]
@@ -104,7 +99,7 @@ def find_toolchain(target: Target, name: str | None = None) -> Toolchain:
         if name in (None, toolchain.name):
             return toolchain
     wanted = name or " or ".join(known)
-    raise ToolMissingError(f"verifying target {target.name!r} needs {wanted}, which is not installed: {_advice(target)}")
+    raise ToolMissingError(f"target {target.name!r} needs {wanted} to compile, not installed: {_advice(target)}")
 
 
 def _advice(target: Target) -> str:

@@ -43,9 +43,9 @@ def input_chunks(network: Network, data: IntArray | None, count: int, seed: int,
         yield from _cut("data", data, chunk_rows)
     left = count
     for kind, rows in _hunted(network, data, np.random.default_rng(seed)):
-        rows = rows[: max(0, left - count // 2)]
-        left -= len(rows)
-        yield from _cut(kind, rows, chunk_rows)
+        kept = rows[: max(0, left - count // 2)]
+        left -= len(kept)
+        yield from _cut(kind, kept, chunk_rows)
     for chunk, start in enumerate(range(0, left, chunk_rows)):
         rng = np.random.default_rng([seed, chunk])
         yield "random", random_rows(network, min(chunk_rows, left - start), rng)

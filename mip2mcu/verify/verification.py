@@ -5,10 +5,10 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mip2mcu.dataset import Dataset
 from mip2mcu.errors import UsageError, VerifyError
 from mip2mcu.export import Target, find_target, generate
 from mip2mcu.network import Network
@@ -21,6 +21,9 @@ from mip2mcu.verify.report import Cost, Report
 from mip2mcu.verify.runners import CountingRunner, Runner, counting_runner, find_runner
 from mip2mcu.verify.toolchains import find_toolchain
 from mip2mcu.verify.vectors import input_chunks, raw_chunks
+
+if TYPE_CHECKING:
+    from mip2mcu.dataset import Dataset
 
 DEFAULT_VECTORS = 10_000
 _COUNTED_WEIGHTS = 2_000_000
@@ -60,7 +63,16 @@ def verify(
     chosen = find_runner(core, runner)
     files = generate(network, target, name).files if source is None else _read_source(Path(source), name)
     with tempfile.TemporaryDirectory(prefix="mip2mcu-verify-") as folder:
-        program = build(files, network, name, target, core, compiler, (optimisation,), Path(folder))
+        program = build(
+            files,
+            Path(folder),
+            network=network,
+            name=name,
+            target=target,
+            core=core,
+            toolchain=compiler,
+            optimisation=optimisation,
+        )
         _check_room(program, core, chosen)
         harness = Harness(program, chosen)
         check_description(network, harness, "memory" if source is None else str(source))
@@ -106,7 +118,7 @@ def _report(comparison: Comparison, target: Target, seed: int) -> Report:
     harness = comparison.harness
     program, description = harness.program, harness.description
     counter = counting_runner(program.core)
-    called = ["predict", *(["quantize"] if description.raw_features else []), *(["pack"] if description.input_packed else [])]
+    called = ["predict"] + ["quantize"] * bool(description.raw_features) + ["pack"] * bool(description.input_packed)
     return Report(
         model_sha256=comparison.network.sha256,
         target=target.name,

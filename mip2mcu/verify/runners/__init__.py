@@ -1,4 +1,4 @@
-"""Runners: the ways to execute a compiled harness. `base.py` has the interface; to add one, one file and one row here."""
+"""Runners: the ways to execute a compiled harness. `base.py` has the interface; to add one: one file, one row here."""
 
 from __future__ import annotations
 

@@ -62,8 +62,8 @@ class QemuRunner:
             raise VerifyError(f"the model on QEMU's {core.qemu_machine} did not finish in {RUN_SECONDS} s") from None
         text = (done.stdout + done.stderr).decode(errors="replace")
         if done.returncode != 0:
-            lines = "\n  ".join(text.splitlines()[:6])
-            raise VerifyError(f"the program on QEMU's {core.qemu_machine} ended with status {done.returncode}\n  {lines}")
+            headline = f"the program on QEMU's {core.qemu_machine} ended with status {done.returncode}"
+            raise VerifyError("\n  ".join([headline, *text.splitlines()[:6]]))
         return text
 
 

@@ -34,7 +34,7 @@ class Semihosting:
         """Serve one request; returns what goes into the result register."""
         if operation == WRITE0:
             return self._write_string(argument)
-        first, second, third = struct.unpack("<3I", self.read_memory(argument, 12))
+        _, second, third = struct.unpack("<3I", self.read_memory(argument, 12))
         if operation == OPEN:
             return _INPUT if second < _WRITE_MODE else _OUTPUT
         if operation == CLOSE:

@@ -214,28 +214,65 @@ class _BlockCounter(_CallFollower):
 
 
 class _InstructionTracer(_CallFollower):
-    """Counts instructions one by one and watches the stack pointer; some twenty times slower."""
+    """Counts instructions one by one and watches the stack pointer; some twenty times slower.
+
+    The hook is not called for instructions of an IT block whose condition fails. They are executed all the same (as
+    no-operations), so a whole IT block is counted at its IT instruction.
+    """
 
     def __init__(self, machine: _Machine, functions: Mapping[str, int]) -> None:
         super().__init__(machine, functions)
+        self.conditional: dict[int, tuple[int, int]] = {}
+        self.covered = range(0)
         machine.engine.hook_add(machine.unicorn.UC_HOOK_CODE, self.step)
 
     def add(self, engine: Any, address: int, size: int) -> None:
-        self.instructions += 1
         depth = self.stack_top - engine.reg_read(self.machine.sp)
         assert self.active is not None
         self.stacks[self.active] = max(self.stacks[self.active], depth)
+        if address in self.covered:
+            return
+        if address not in self.conditional:
+            code = bytes(engine.mem_read(address, size + _IT_BLOCK_BYTES)) if self.machine.is_arm else b""
+            self.conditional[address] = it_block(code)
+        extra, extra_bytes = self.conditional[address]
+        self.instructions += 1 + extra
+        self.covered = range(address + size, address + size + extra_bytes)
+
+
+_IT_BLOCK_BYTES = 16
+
+
+def it_block(code: bytes) -> tuple[int, int]:
+    """Number of conditional instructions, and their bytes, if ``code`` begins with Thumb's IT; else (0, 0).
+
+    IT is 0xBF00 with a mask in the low four bits, whose lowest set bit tells the number: 8 one, 4 two, 2 three, 1 four.
+    """
+    mask = code[0] & 0xF if len(code) > 1 and code[1] == 0xBF else 0
+    if mask == 0:
+        return 0, 0
+    count = 4 - ((mask & -mask).bit_length() - 1)
+    end = 2
+    for _ in range(count):
+        end += _thumb_length(code[end] | code[end + 1] << 8)
+    return count, end - 2
+
+
+def _thumb_length(halfword: int) -> int:
+    """32 bits where the upper five bits are 0b11101 or more."""
+    return 4 if halfword >> 11 >= 0b11101 else 2
+
+
+def _riscv_length(halfword: int) -> int:
+    """32 bits where the lowest two bits are 0b11."""
+    return 4 if halfword & 3 == 3 else 2
 
 
 def count_instructions(code: bytes, thumb: bool) -> int:
-    """Number of instructions in ``code``: Thumb or RV32C, 16 or 32 bits each, told apart by their first halfword.
-
-    Thumb: 32 bits where the upper five bits are 0b11101 or more. RISC-V: 32 bits where the lowest two are 0b11.
-    """
+    """Number of instructions in ``code``: Thumb or RV32C, 16 or 32 bits each."""
+    length = _thumb_length if thumb else _riscv_length
     position = instructions = 0
     while position < len(code):
-        halfword = code[position] | code[position + 1] << 8
-        wide = halfword >> 11 >= 0b11101 if thumb else halfword & 3 == 3
-        position += 4 if wide else 2
+        position += length(code[position] | code[position + 1] << 8)
         instructions += 1
     return instructions
