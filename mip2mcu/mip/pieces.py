@@ -34,6 +34,17 @@ class Total:
         )
 
 
+    def minus(self, other: Total) -> Total:
+        """The difference of two totals without common variables."""
+        return Total(
+            (*self.variables, *other.variables),
+            (*self.coefficients, *(-c for c in other.coefficients)),
+            self.constant - other.constant,
+            self.low - other.high,
+            self.high - other.low,
+        )
+
+
 def dense_row(variables: Sequence[Any], coefficients: Iterable[int]) -> tuple[tuple[Any, ...], tuple[int, ...]]:
     """Variables and whole-number coefficients of a row, zeros left out."""
     pairs = [(v, int(c)) for v, c in zip(variables, coefficients, strict=True) if c]
@@ -43,7 +54,7 @@ def dense_row(variables: Sequence[Any], coefficients: Iterable[int]) -> tuple[tu
 def total_of(
     variables: Sequence[Any], coefficients: IntArray, high: IntArray, bias: Any, bias_high: int
 ) -> Total:
-    """``sum_i coefficients[i] * variables[i] + bias`` for variables in [-high[i], high[i]], bias in [-bias_high, bias_high].
+    """``sum_i coefficients[i] * variables[i] + bias``, variables in [-high[i], high[i]], bias in [-bias_high, bias_high].
 
     The interval is attained at both ends: |coefficients| @ high + bias_high.
     """
@@ -64,7 +75,9 @@ def sign_link(model: pyo.Block, index: Hashable, total: Total, fired: Any) -> No
     model.rests[index] = total.expression((-(total.high + 1), fired)) <= -1
 
 
-def product_link(model: pyo.Block, index: Hashable, product: Any, weight: Any, fired: Any, high: int) -> None:
+def product_link(
+    model: pyo.Block, index: Hashable, product: Any, weight: Any, fired: Any, *, high: int
+) -> None:
     """Add ``product = weight * (2 * fired - 1)`` for |weight| <= high: the convex hull, exact at fired = 0 and 1.
 
     Constraint lists ``model.kept_above``, ``kept_below`` (fired = 1: product = weight) and ``negated_above``,
@@ -77,7 +90,10 @@ def product_link(model: pyo.Block, index: Hashable, product: Any, weight: Any, f
 
 
 def reaches_margin(total: Total, sign: int, target: int, shortfall: Any) -> Any:
-    """``sign * total + shortfall >= target``; with shortfall >= 0 minimised this is the hinge max(0, target - sign * total)."""
+    """``sign * total + shortfall >= target``.
+
+    With shortfall >= 0 minimised this is the hinge max(0, target - sign * total).
+    """
     signed = LinearExpression(
         constant=sign * total.constant,
         linear_coefs=[*(sign * c for c in total.coefficients), 1],

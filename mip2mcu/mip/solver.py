@@ -99,7 +99,8 @@ class Solver:
 class Solve:
     """The record of one solve.
 
-    status     "optimal" (proved), "target", "time limit", "node limit" or "interrupted"
+    status     "optimal" (proved), "target", "time limit", "node limit", "interrupted"; "not searched" where only a
+               relaxation and local search were run; "claim rejected" where the weights do not keep what was claimed
     objective  the solver's claim
     exact      the same objective in exact integers, computed from the rounded weights; None where nobody has yet
     bound      proved bound on the objective; None where there is none
@@ -179,6 +180,11 @@ def solve_matrix(
         seed=solver.seed,
     )
     return outcome.values, record
+
+
+def no_solve(stage: str, solver: Solver) -> Solve:
+    """The record of a stage that no solver has worked on; for objectives that are never negative."""
+    return Solve(stage, "not searched", 0.0, 0.0, 0.0, 0, "highs", highs.version(), solver.seed)
 
 
 def write_model(model: pyo.ConcreteModel, path: str | Path) -> None:

@@ -32,8 +32,7 @@ from mip2mcu.errors import NoSolutionError, UsageError
 from mip2mcu.layers import Dense
 from mip2mcu.mip.matrix import FloatArray
 from mip2mcu.mip.pieces import Total, count_links, declare_weights, reaches_margin, total_of
-from mip2mcu.mip.highs import version as highs_version
-from mip2mcu.mip.solver import Solve, Solver, solve, solve_matrix
+from mip2mcu.mip.solver import Solve, Solver, no_solve, solve, solve_matrix
 from mip2mcu.network import Network
 from mip2mcu.progress import Listener, Stop, never, silent
 from mip2mcu.ranges import IntArray
@@ -168,7 +167,7 @@ def build_model(reduction: Reduction, target: int, budget: int | None = None) ->
     def wins_by_margin(m: pyo.ConcreteModel, k: int, c: int, other: int) -> Any:
         if single:
             return reaches_margin(totals[k, 0], 1 if c == 0 else -1, target, m.shortfall[k, c, other])
-        return reaches_margin(_difference(totals[k, c], totals[k, other]), 1, target, m.shortfall[k, c, other])
+        return reaches_margin(totals[k, c].minus(totals[k, other]), 1, target, m.shortfall[k, c, other])
 
     model.true_class_wins_by_margin = pyo.Constraint(wins, rule=wins_by_margin)
     missing = sum(int(reduction.counts[k, c]) * model.shortfall[k, c, o] for k, c, o in wins)
@@ -187,16 +186,6 @@ def _row_total(
 ) -> Total:
     weights = [model.weight[unit, i] for i in columns]
     return total_of(weights, reduction.rows[k], reduction.weight_high, model.bias[unit], bias_high)
-
-
-def _difference(first: Total, second: Total) -> Total:
-    return Total(
-        (*first.variables, *second.variables),
-        (*first.coefficients, *(-c for c in second.coefficients)),
-        first.constant - second.constant,
-        first.low - second.high,
-        first.high - second.low,
-    )
 
 
 def _bias_high(reduction: Reduction, target: int) -> int:
@@ -340,7 +329,7 @@ class LinearJob:
             units = units.replaced(unit, best)
         if not self.single:
             units = self._sweep(units)
-            record = replace(record, bound=0.0, status="node limit") if record else None
+            record = replace(record, bound=0.0) if record else None
         assert record is not None
         return units, settled(record, self.shortfall(units))
 
@@ -381,17 +370,16 @@ class LinearJob:
                 stop=self.interrupted,
             )
         except NoSolutionError:
-            return _mean_difference(task), _unsolved(stage, self.solver)
+            return _mean_difference(task), no_solve(stage, self.solver)
         weights = values[:width] if budget is None else values[:width] - values[width : 2 * width]
-        status = record.status if record.status == "interrupted" else "time limit"
         exact = whole and budget is None and record.status == "optimal"
-        return weights, replace(record, status=status, bound=record.bound if exact else 0.0)
+        return weights, replace(record, status="not searched", bound=record.bound if exact else 0.0)
 
     def start_links(self, units: Units) -> tuple[Units, Solve]:
         """Fewer links within the budget: relaxation and rounding, then removal one by one."""
         shortfall = self.shortfall(units)
         slack = self.budget(shortfall) - shortfall
-        record = _unsolved("links", self.solver)
+        record = no_solve("links", self.solver)
         for unit in range(len(units.weights)):
             task = self.block(units, unit)
             own = task.shortfall(units.weights[unit], int(units.bias[unit]))
@@ -500,8 +488,3 @@ def _mean_difference(task: MarginTask) -> FloatArray:
     difference = task.rows[positive].mean(axis=0) - task.rows[negative].mean(axis=0)
     top = float(np.abs(difference).max(initial=0.0)) or 1.0
     return difference / top * task.high
-
-
-def _unsolved(stage: str, solver: Solver) -> Solve:
-    """The record of a stage that no solver has worked on: objectives of ours are never negative."""
-    return Solve(stage, "time limit", 0.0, 0.0, 0.0, 0, "highs", highs_version(), solver.seed)

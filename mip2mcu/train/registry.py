@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from mip2mcu.train.formulation import Formulation
+from mip2mcu.train.inn import Inn
 from mip2mcu.train.linear import Linear
 
 
@@ -21,4 +22,5 @@ FORMULATIONS: dict[str, Entry] = {
     "linear": Entry(
         Linear, "pairs", "integer or binary weights, no hidden layer: soft margin, then fewest non-zero weights"
     ),
+    "inn": Entry(Inn, "none", "hidden layers of sign units, integer or binary weights: fewest training errors"),
 }

@@ -1,0 +1,134 @@
+"""Networks of sign units on reduced data: forward passes, errors in exact integers, and what one unit can change.
+
+Hidden units are +1 where their sum is >= 0, else -1. Two classes have one output sum (>= 0 is class 0), more classes one
+a class (the largest wins, the lowest index on ties), as in `Sign` and `Argmax`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from mip2mcu.dataset import Dataset
+from mip2mcu.decisions import Argmax, Sign
+from mip2mcu.layers import Activation, Dense
+from mip2mcu.network import Network
+from mip2mcu.ranges import IntArray, exact_product
+from mip2mcu.train.reduction import Reduction
+
+
+@dataclass(frozen=True, eq=False)
+class SignNetwork:
+    """Weights int64 (units, inputs) and bias (units,) of every layer, the output layer last."""
+
+    weights: tuple[IntArray, ...]
+    bias: tuple[IntArray, ...]
+
+    @property
+    def depth(self) -> int:
+        """Number of layers, the output layer included."""
+        return len(self.weights)
+
+    def with_unit(self, layer: int, unit: int, weights: IntArray, bias: int) -> SignNetwork:
+        """The same network with one unit exchanged."""
+        all_weights, all_bias = list(self.weights), list(self.bias)
+        all_weights[layer], all_bias[layer] = all_weights[layer].copy(), all_bias[layer].copy()
+        all_weights[layer][unit], all_bias[layer][unit] = weights, bias
+        return SignNetwork(tuple(all_weights), tuple(all_bias))
+
+    def with_layer(self, layer: int, weights: IntArray, bias: IntArray) -> SignNetwork:
+        """The same network with one layer exchanged."""
+        all_weights, all_bias = list(self.weights), list(self.bias)
+        all_weights[layer], all_bias[layer] = weights, bias
+        return SignNetwork(tuple(all_weights), tuple(all_bias))
+
+    def ordered(self) -> SignNetwork:
+        """The same function with the hidden units of each layer in descending order of their bias."""
+        weights, bias = list(self.weights), list(self.bias)
+        for layer in range(self.depth - 1):
+            order = np.argsort(-bias[layer], kind="stable")
+            weights[layer], bias[layer] = weights[layer][order], bias[layer][order]
+            weights[layer + 1] = weights[layer + 1][:, order]
+        return SignNetwork(tuple(weights), tuple(bias))
+
+    def sums(self, inputs: IntArray, layer: int) -> IntArray:
+        """Sums of ``layer`` for its own inputs (rows, inputs)."""
+        return exact_product(inputs, self.weights[layer]) + self.bias[layer]
+
+    def inputs_of(self, rows: IntArray, layer: int) -> IntArray:
+        """What ``layer`` reads, for the network's inputs ``rows``."""
+        for earlier in range(layer):
+            rows = np.where(self.sums(rows, earlier) >= 0, 1, -1)
+        return rows
+
+    def predict(self, values: IntArray, layer: int = 0) -> IntArray:
+        """Classes (rows,), from the inputs ``values`` of ``layer`` on."""
+        for inner in range(layer, self.depth - 1):
+            values = np.where(self.sums(values, inner) >= 0, 1, -1)
+        return decide(self.sums(values, self.depth - 1))
+
+
+def decide(sums: IntArray) -> IntArray:
+    """Classes of output sums, by the rules of `Sign` and `Argmax`."""
+    if sums.shape[1] == 1:
+        return np.where(sums[:, 0] >= 0, 0, 1)
+    return np.argmax(sums, axis=1)
+
+
+def row_errors(counts: IntArray, predicted: IntArray) -> IntArray:
+    """Samples behind each row (k,) that are not of its predicted class; counts (k, classes)."""
+    return counts.sum(axis=1) - counts[np.arange(len(counts)), predicted]
+
+
+def errors(network: SignNetwork, reduction: Reduction) -> int:
+    """Training samples that ``network`` gets wrong."""
+    return int(row_errors(reduction.counts, network.predict(reduction.rows)).sum())
+
+
+def least_errors(reduction: Reduction) -> int:
+    """Errors that no classifier avoids: equal rows with several labels."""
+    return int((reduction.counts.sum(axis=1) - reduction.counts.max(axis=1)).sum())
+
+
+def cost_of_firing(network: SignNetwork, reduction: Reduction, layer: int, unit: int) -> IntArray:
+    """Errors of each row (k,) with the unit at +1 less those with it at -1, everything else unchanged.
+
+    The unit's best response minimises the sum of these costs over the rows on which it fires.
+    """
+    counts = reduction.counts
+    inputs = network.inputs_of(reduction.rows, layer)
+    sums = network.sums(inputs, layer)
+    found = []
+    for value in (1, -1):
+        if layer == network.depth - 1:
+            predicted = np.full(len(counts), 0 if value == 1 else 1)
+        else:
+            outputs = np.where(sums >= 0, 1, -1)
+            outputs[:, unit] = value
+            predicted = network.predict(outputs, layer + 1)
+        found.append(row_errors(counts, predicted))
+    return found[0] - found[1]
+
+
+def as_network(network: SignNetwork, reduction: Reduction, dataset: Dataset) -> Network:
+    """The network on all inputs of ``dataset``."""
+    first = reduction.expand(network.weights[0], network.bias[0])
+    layers = [first, *zip(network.weights[1:], network.bias[1:], strict=True)]
+    activations = [Activation.SIGN] * (len(layers) - 1) + [Activation.NONE]
+    return Network(
+        input_low=dataset.input_low,
+        input_high=dataset.input_high,
+        layers=tuple(Dense(w, b, a) for (w, b), a in zip(layers, activations, strict=True)),
+        decision=Sign() if len(dataset.classes) == 2 else Argmax(len(dataset.classes)),
+        classes=dataset.classes,
+        input_shape=dataset.input_shape,
+        quantizer=dataset.quantizer,
+    )
+
+
+def from_network(network: Network, reduction: Reduction) -> SignNetwork:
+    """The inverse of `as_network`."""
+    dense = [layer for layer in network.layers if isinstance(layer, Dense)]
+    weights, bias = reduction.collapse(dense[0].weights, dense[0].bias)
+    return SignNetwork((weights, *(d.weights for d in dense[1:])), (bias, *(d.bias for d in dense[1:])))
