@@ -16,9 +16,18 @@ from mip2mcu.network import Network
 from mip2mcu.quantizer import Affine, Feature, OneHot, Quantizer, Thermometer, fit_affine
 from tests.conftest import require
 
-WARNINGS = (
-    "-Wall -Wextra -Wpedantic -Wconversion -Wsign-conversion -Wshadow -Wcast-qual -Wundef -Wdouble-promotion -Werror"
-).split()
+WARNINGS = [
+    "-Wall",
+    "-Wextra",
+    "-Wpedantic",
+    "-Wconversion",
+    "-Wsign-conversion",
+    "-Wshadow",
+    "-Wcast-qual",
+    "-Wundef",
+    "-Wdouble-promotion",
+    "-Werror",
+]
 C_TYPES = {
     "uint8_t": np.uint8,
     "int8_t": np.int8,

@@ -15,7 +15,10 @@ class DecisionProgram:
 
     scores          number of scores
     unclassified    the rule can return NAME_UNCLASSIFIED
-    score_low/high  range of the scores; of the strengths too where ``by_margin`` breaks ties
+    can_tie         several classes can have the most votes
+    score_low/high  range of the scores
+    strength_...    range of every partial strength, where ``by_margin`` breaks ties
+    supports        partials of ``templates/support/`` that hold functions which this one calls
     """
 
     partial: str
@@ -26,9 +29,11 @@ class DecisionProgram:
     score_high: int
     members: int = 0
     subset_size: int = 0
+    can_tie: bool = False
     by_margin: bool = False
     strength_low: int = 0
     strength_high: int = 0
+    supports: tuple[str, ...] = ()
 
 
 def lower_decision(decision: Decision, low: IntArray, high: IntArray) -> DecisionProgram:
@@ -49,20 +54,24 @@ def lower_decision(decision: Decision, low: IntArray, high: IntArray) -> Decisio
 
 
 def _lower_vote(vote: Vote, low: IntArray, high: IntArray) -> DecisionProgram:
-    strength_low, strength_high = _strength_range(vote, low, high) if vote.by_margin else (0, 0)
-    ties = "ties by margin" if vote.by_margin else "other ties unclassified"
+    can_tie = vote.subset_size < vote.classes
+    by_margin = vote.by_margin and can_tie
+    strength_low, strength_high = _strength_range(vote, low, high) if by_margin else (0, 0)
+    ties = "other ties decided by margin" if vote.by_margin else "other ties unclassified"
     return DecisionProgram(
         partial="vote_pairs" if vote.subset_size == 2 else "vote_subsets",
-        description=f"votes of {len(vote.members)} members, one a subset of {vote.subset_size} classes, {ties}",
+        description=f"votes of {len(vote.members)} members, one a subset of {vote.subset_size} classes; {ties}",
         scores=vote.classes,
-        unclassified=not vote.by_margin and vote.subset_size < vote.classes,
+        unclassified=can_tie and not by_margin,
         score_low=0,
         score_high=len(vote.members),
         members=len(vote.members),
         subset_size=vote.subset_size,
-        by_margin=vote.by_margin,
+        can_tie=can_tie,
+        by_margin=by_margin,
         strength_low=strength_low,
         strength_high=strength_high,
+        supports=("clear",),
     )
 
 

@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from mip2mcu.export.names import Macros
 from mip2mcu.quantizer import Affine, Feature, OneHot, Quantizer
+from mip2mcu.ranges import IntArray
 
 
 @dataclass(frozen=True)
@@ -20,20 +23,42 @@ class ClassDoc:
 
 @dataclass(frozen=True)
 class FeatureDoc:
-    """A raw feature: its name (not escaped), macro, decimal places, coding in words, range in its own units.
+    """A raw feature: its name (not escaped), macro and coding in words.
 
-    ``categories`` are macros and labels of a categorical feature, in the order of their raw values.
+    values      range seen in training, in the feature's own units and steps ("categories" for a categorical one)
+    raw_values  the same range as integers
+    missing     raw value that stands for a missing one
+    categories  macros and labels of a categorical feature, in the order of their raw values
     """
 
     index: int
     name: str
     macro: str
-    decimals: int
+    values: str
+    raw_values: str
     coding: str
-    low: str
-    high: str
-    missing: str
-    categories: tuple[ClassDoc, ...]
+    missing: int
+    categories: tuple[ClassDoc, ...] = ()
+
+
+@dataclass(frozen=True)
+class InputRange:
+    """The range [low, high] of the neighbouring inputs ``first`` .. ``last``."""
+
+    first: int
+    last: int
+    low: int
+    high: int
+
+
+def describe_inputs(low: IntArray, high: IntArray) -> tuple[InputRange, ...]:
+    """The ranges of all inputs, neighbours of one range together."""
+    ends = np.flatnonzero((np.diff(low) != 0) | (np.diff(high) != 0)).tolist()
+    starts = [0, *(end + 1 for end in ends)]
+    return tuple(
+        InputRange(first, last, int(low[first]), int(high[first]))
+        for first, last in zip(starts, [*ends, len(low) - 1], strict=True)
+    )
 
 
 def describe_classes(labels: Sequence[str], macros: Macros) -> tuple[ClassDoc, ...]:
@@ -49,17 +74,29 @@ def describe_features(quantizer: Quantizer, macros: Macros) -> tuple[FeatureDoc,
 
 def _describe(index: int, feature: Feature, macro: str, macros: Macros) -> FeatureDoc:
     coding = feature.coding
-    missing = decimal_text(feature.missing, feature.decimals)
     if isinstance(coding, OneHot):
         categories = tuple(
             ClassDoc(k, label, macros.name("CATEGORY", f"{feature.name} {label}", k))
             for k, label in enumerate(coding.categories)
         )
-        text = f"category, {coding.width} bits"
-        return FeatureDoc(index, feature.name, macro, 0, text, "0", str(coding.width - 1), missing, categories)
-    text = "scaled to 8 bits" if isinstance(coding, Affine) else f"thermometer, {coding.width} bits"
-    low, high = (decimal_text(end, feature.decimals) for end in (coding.low, coding.high))
-    return FeatureDoc(index, feature.name, macro, feature.decimals, text, low, high, missing, ())
+        raw_values = f"0..{coding.width - 1}" if coding.width else "none"
+        bits = f"one-hot, {_count(coding.width, 'bit')}"
+        return FeatureDoc(index, feature.name, macro, "categories", raw_values, bits, feature.missing, categories)
+    low, high, step = (decimal_text(value, feature.decimals) for value in (coding.low, coding.high, 1))
+    text = "scaled to 8 bits" if isinstance(coding, Affine) else f"thermometer, {_count(coding.width, 'bit')}"
+    return FeatureDoc(
+        index,
+        feature.name,
+        macro,
+        f"{low}..{high} in steps of {step}",
+        f"{coding.low}..{coding.high}",
+        text,
+        feature.missing,
+    )
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def decimal_text(value: int, decimals: int) -> str:

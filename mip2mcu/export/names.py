@@ -54,8 +54,8 @@ def check_name(name: str) -> str:
 
 def macro_part(text: str) -> str:
     """``text`` in capitals, digits and single underscores; accents dropped, "" where nothing is left."""
-    plain = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode("ascii")
-    return re.sub(r"[^A-Z0-9]+", "_", plain.upper()).strip("_")[:_MACRO_PART_LIMIT].strip("_")
+    plain = unicodedata.normalize("NFKD", text.upper()).encode("ascii", "ignore").decode("ascii")
+    return re.sub(r"[^A-Z0-9]+", "_", plain).strip("_")[:_MACRO_PART_LIMIT].strip("_")
 
 
 class Macros:

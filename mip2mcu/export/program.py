@@ -6,21 +6,28 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import prod
 from typing import Any
 
-from mip2mcu.errors import ExportError
 from mip2mcu.export.deciding import DecisionProgram, lower_decision
-from mip2mcu.export.documentation import ClassDoc, FeatureDoc, describe_classes, describe_features
+from mip2mcu.export.documentation import (
+    ClassDoc,
+    FeatureDoc,
+    InputRange,
+    describe_classes,
+    describe_features,
+    describe_inputs,
+)
 from mip2mcu.export.layouts import Binary, Encoding, LayerContext, Lowered
 from mip2mcu.export.layouts.base import activation_kind, input_kind
 from mip2mcu.export.literals import Column, Table, tables_in, unsigned_column, value_type
 from mip2mcu.export.names import Macros, check_name
-from mip2mcu.export.packing import words_for
+from mip2mcu.export.packing import WORD_BITS, words_for
 from mip2mcu.export.planner import choose
 from mip2mcu.export.quantizing import QuantizerProgram, lower_quantizer
 from mip2mcu.export.selftest import SelftestProgram, lower_selftest
 from mip2mcu.export.targets import Target
-from mip2mcu.layers import Activation, Dense, Requantisation
+from mip2mcu.layers import Activation, Requantisation
 from mip2mcu.network import Network
 
 ABI = 1
@@ -43,6 +50,11 @@ class Buffer:
     low: int
     high: int
 
+    @property
+    def has_rest(self) -> bool:
+        """The last word is stored behind the loop, not by it: it is not full, or the only one."""
+        return self.elements <= WORD_BITS or self.elements % WORD_BITS != 0
+
 
 @dataclass(frozen=True)
 class Epilogue:
@@ -61,12 +73,11 @@ class Epilogue:
 
 @dataclass(frozen=True)
 class LayerProgram:
-    """One layer, ready to be printed by ``templates/layouts/<partial>.c.j2``."""
+    """One layer, ready to be printed by ``templates/layouts/<partial>.c.j2``: ``inputs`` values to ``units`` values."""
 
     index: int
-    units: int
     inputs: int
-    activation: str
+    units: int
     lowered: Lowered
     input: Buffer
     output: Buffer
@@ -108,6 +119,7 @@ class Program:
     sha256: str
     classes: tuple[ClassDoc, ...]
     features: tuple[FeatureDoc, ...]
+    input_ranges: tuple[InputRange, ...]
     input: Buffer
     layers: tuple[LayerProgram, ...]
     sums: int
@@ -144,6 +156,7 @@ def lower(network: Network, target: Target, name: str, layout: str | None = None
     lowered = [choose(layer, _context(network, k, target), layout) for k, layer in enumerate(network.layers)]
     layers = tuple(_link(network, k, lowered) for k in range(len(lowered)))
     low, high = network.layer_ranges[-1]
+    decision = lower_decision(network.decision, low, high)
     macros = Macros(name, frozenset(f"{name.upper()}_{macro}" for macro in _FIXED_MACROS))
     features = () if network.quantizer is None else describe_features(network.quantizer, macros)
     return Program(
@@ -153,16 +166,23 @@ def lower(network: Network, target: Target, name: str, layout: str | None = None
         sha256=network.sha256,
         classes=describe_classes(network.classes, macros),
         features=features,
+        input_ranges=describe_inputs(network.input_low, network.input_high),
         input=layers[0].input,
         layers=layers,
         sums=len(low),
         sum_low=int(low.min()),
         sum_high=int(high.max()),
-        decision=lower_decision(network.decision, low, high),
+        decision=decision,
         quantizer=None if network.quantizer is None else lower_quantizer(network.quantizer, target),
         selftest=lower_selftest(network, layers[0].input.encoding),
-        supports=tuple(dict.fromkeys(support for entry in lowered for support in entry.supports)),
+        supports=_supports(layers, decision),
     )
+
+
+def _supports(layers: tuple[LayerProgram, ...], decision: DecisionProgram) -> tuple[str, ...]:
+    """Partials of ``templates/support/`` that the program needs, each once."""
+    of_layers = (support for layer in layers for support in layer.lowered.supports)
+    return tuple(dict.fromkeys((*of_layers, *decision.supports)))
 
 
 def _context(network: Network, k: int, target: Target) -> LayerContext:
@@ -173,18 +193,16 @@ def _context(network: Network, k: int, target: Target) -> LayerContext:
 
 def _link(network: Network, k: int, lowered: list[Lowered]) -> LayerProgram:
     layer = network.layers[k]
-    if not isinstance(layer, Dense):
-        raise ExportError(f"layer {k} ({type(layer).__name__}) cannot be exported: only dense layers can")
+    activation = getattr(layer, "activation", Activation.NONE)
     output = _buffer(network, k + 1, lowered[k + 1].reads) if k + 1 < len(lowered) else _sums_buffer(network)
     return LayerProgram(
         index=k,
-        units=layer.units,
-        inputs=layer.weights.shape[1],
-        activation=layer.activation.value,
+        inputs=prod(network.shapes[k]),
+        units=prod(network.shapes[k + 1]),
         lowered=lowered[k],
         input=_buffer(network, k, lowered[k].reads),
         output=output,
-        epilogue=_epilogue(k, layer.activation, layer.requantisation, output.encoding),
+        epilogue=_epilogue(k, activation, getattr(layer, "requantisation", None), output.encoding),
     )
 
 

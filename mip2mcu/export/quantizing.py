@@ -22,7 +22,7 @@ from mip2mcu.ranges import IntArray
 class AffineStep:
     """A run of affine features; ``scaled`` is False where the clamped value itself, less ``low``, is the input."""
 
-    first: int
+    span: str
     count: int
     low: Column
     high: Column
@@ -42,7 +42,7 @@ class AffineStep:
 class ThermometerStep:
     """A run of thermometer features; the thresholds of all of them stand in one table."""
 
-    first: int
+    span: str
     count: int
     bits: Column
     thresholds: Table
@@ -58,7 +58,7 @@ class ThermometerStep:
 class OneHotStep:
     """A run of categorical features with ``categories`` bits each."""
 
-    first: int
+    span: str
     count: int
     categories: Column
     partial: str = "one_hot"
@@ -73,7 +73,7 @@ class OneHotStep:
 class SkippedStep:
     """A run of features that are constant in training and give no input."""
 
-    first: int
+    span: str
     count: int
     partial: str = "skipped"
     tables: tuple[Table, ...] = ()
@@ -115,7 +115,7 @@ def _steps(features: Sequence[Feature]) -> Iterator[Step]:
         codings: list[Any] = [feature.coding for feature in group]
         prefix = f"quantizer{first}"
         if silent:
-            yield SkippedStep(first, len(codings))
+            yield SkippedStep(_span(first, len(codings)), len(codings))
         elif kind is Affine:
             yield _lower_affine(prefix, first, codings)
         elif kind is Thermometer:
@@ -125,13 +125,18 @@ def _steps(features: Sequence[Feature]) -> Iterator[Step]:
         first += len(codings)
 
 
+def _span(first: int, count: int) -> str:
+    """The features of a step, in words."""
+    return f"Raw feature {first}" if count == 1 else f"Raw features {first} to {first + count - 1}"
+
+
 def _integers(values: Sequence[int]) -> IntArray:
     return np.array(values, dtype=np.int64)
 
 
 def _lower_affine(prefix: str, first: int, codings: Sequence[Affine]) -> AffineStep:
     return AffineStep(
-        first,
+        _span(first, len(codings)),
         len(codings),
         low=column(f"{prefix}_low", _integers([c.low for c in codings])),
         high=column(f"{prefix}_high", _integers([c.high for c in codings])),
@@ -144,14 +149,16 @@ def _lower_affine(prefix: str, first: int, codings: Sequence[Affine]) -> AffineS
 
 def _lower_thermometer(prefix: str, first: int, codings: Sequence[Thermometer]) -> ThermometerStep:
     thresholds = _integers([t for c in codings for t in c.thresholds])
+    explained = f"{_span(first, len(codings))}: the thresholds of each, in ascending order."
     return ThermometerStep(
-        first,
+        _span(first, len(codings)),
         len(codings),
         bits=unsigned_column(f"{prefix}_bits", _integers([c.width for c in codings])),
-        thresholds=table(f"{prefix}_thresholds", thresholds),
+        thresholds=table(f"{prefix}_thresholds", thresholds, comment=explained),
     )
 
 
 def _lower_one_hot(prefix: str, first: int, codings: Sequence[OneHot]) -> OneHotStep:
     widths = _integers([c.width for c in codings])
-    return OneHotStep(first, len(codings), unsigned_column(f"{prefix}_categories", widths))
+    categories = unsigned_column(f"{prefix}_categories", widths)
+    return OneHotStep(_span(first, len(codings)), len(codings), categories)

@@ -69,8 +69,14 @@ class BitPlanesLayout:
         masked = len(masks) > 1 or not masks[0].all()
         planes = [negative, *masks] if masked else [negative]
         words = np.stack([pack_bits(plane) for plane in planes], axis=2)
-        table = word_table(f"{context.prefix}_planes", words, row=words.shape[1] * words.shape[2])
-        offsets = column(f"{context.prefix}_offset", offset)
+        table = word_table(
+            f"{context.prefix}_planes",
+            words,
+            row=words.shape[1] * words.shape[2],
+            comment=self._explain(context, len(masks), masked),
+        )
+        explained = f"Layer {context.index}: each unit's sum when no bit is counted."
+        offsets = column(f"{context.prefix}_offset", offset, comment=explained)
         return Lowered(
             layout=self.name,
             partial="bit_planes_swar",
@@ -92,6 +98,12 @@ class BitPlanesLayout:
             sum_type=accumulator,
             supports=("bits_set_swar",),
         )
+
+    @staticmethod
+    def _explain(context: LayerContext, masks: int, masked: bool) -> str:
+        signs = f"Layer {context.index}: for each unit and 32 inputs a word of signs (1: negative)"
+        words = "then one of magnitudes" if masks == 1 else f"then {masks} of magnitude bits, lowest first"
+        return f"{signs}, {words}." if masked else f"{signs}."
 
     @staticmethod
     def _describe(masks: int, masked: bool) -> str:

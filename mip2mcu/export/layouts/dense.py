@@ -39,9 +39,12 @@ class DenseLayout:
         assert isinstance(layer, Dense)
         low, high = prefix_range(layer.weights, layer.bias, context.input_low, context.input_high)
         accumulator = sum_type(low, high, context)
-        weights = table(f"{context.prefix}_weights", layer.weights, row=layer.weights.shape[1])
-        if weights.c_type == "uint8_t" and max(weights.values) < 128:
-            weights = Table(weights.name, "int8_t", weights.values, weights.row)
+        weights = table(
+            f"{context.prefix}_weights",
+            layer.weights,
+            row=layer.weights.shape[1],
+            comment=f"Layer {context.index}: the weights of each unit, in the order of the inputs.",
+        )
         bias = column(f"{context.prefix}_bias", layer.bias)
         products = np.stack([layer.weights * context.input_low, layer.weights * context.input_high])
         product = accumulator_type(int(products.min()), int(products.max()), int_bits=context.target.int_bits)
