@@ -155,24 +155,36 @@ class Dataset:
         like          a training `Dataset` or a `Network`: its codings and classes are used and nothing is fitted
         part          half of an NPZ with a stored split; default "train", with ``like`` "test"
         """
-        if coding not in CODINGS:
-            raise DatasetError(f"coding {coding!r} is unknown, choose one of {', '.join(CODINGS)}")
-        if not 1 <= bits <= 255:
-            raise DatasetError(f"{bits} thermometer bits a column are not possible, choose 1..255")
-        part = part or ("train" if like is None else "test")
         if like is not None:
-            return _read_like(path, label, like, part)
-        table = read_table(path, label=label, part=part)
-        if table.labels is None:
-            raise DatasetError(f"{path} has no labels y: training needs them")
-        classes = _class_order(table.labels)
-        _check_classes(classes)
-        if len(classes) < 2:
-            raise DatasetError(f"{path} has the one class {classes[0]!r} only: training needs at least two")
-        if input_range is not None:
-            return _plain(table, classes, *input_range)
-        quantizer, raw, notes = fit_quantizer(table, coding, bits)
-        return _quantized(table, quantizer, raw, classes, notes)
+            return _read_like(path, label, like, part or "test")
+        return _fitted(read_table(path, label=label, part=part or "train"), coding, bits, input_range)
+
+    @classmethod
+    def read_split(
+        cls,
+        path: str | Path,
+        share: float = 0.25,
+        *,
+        seed: int = 0,
+        label: str | None = None,
+        coding: str = "auto",
+        bits: int = 8,
+        input_range: tuple[int, int] | None = None,
+    ) -> tuple[Dataset, Dataset]:
+        """Read one file as (training rows, test rows): the last ``share`` of the rows, shuffled by ``seed``, is tested on.
+
+        Rows are permuted by ``numpy.random.default_rng(seed)``; codings are fitted on the training rows alone.
+        """
+        table = read_table(path, label=label)
+        tested = round(share * table.rows)
+        if not 0 < tested < table.rows:
+            raise DatasetError(
+                f"a share of {share} of the {table.rows} rows of {path} leaves nothing to train or to test on: "
+                "give a share between 0 and 1, such as 0.25"
+            )
+        order = np.random.default_rng(seed).permutation(table.rows).tolist()
+        training = _fitted(table.rows_at(order[:-tested]), coding, bits, input_range)
+        return training, _like(table.rows_at(order[-tested:]), training)
 
     def rows_at(self, indices: ArrayLike) -> Dataset:
         """The rows ``indices``, with all else unchanged."""
@@ -181,6 +193,24 @@ class Dataset:
             indices = np.zeros(0, dtype=np.int64)
         raw = None if self.raw is None else self.raw[indices]
         return replace(self, inputs=self.inputs[indices], labels=self.labels[indices], raw=raw, notes=())
+
+
+def _fitted(table: Table, coding: str, bits: int, input_range: tuple[int, int] | None) -> Dataset:
+    """The training data set of a table: codings are fitted to it, unless ``input_range`` says to take it as it is."""
+    if coding not in CODINGS:
+        raise DatasetError(f"coding {coding!r} is unknown, choose one of {', '.join(CODINGS)}")
+    if not 1 <= bits <= 255:
+        raise DatasetError(f"{bits} thermometer bits a column are not possible, choose 1..255")
+    if table.labels is None:
+        raise DatasetError(f"{table.source} has no labels y: training needs them")
+    classes = _class_order(table.labels)
+    _check_classes(classes)
+    if len(classes) < 2:
+        raise DatasetError(f"{table.source} has the one class {classes[0]!r} only: training needs at least two")
+    if input_range is not None:
+        return _plain(table, classes, *input_range)
+    quantizer, raw, notes = fit_quantizer(table, coding, bits)
+    return _quantized(table, quantizer, raw, classes, notes)
 
 
 def fit_quantizer(table: Table, coding: str, bits: int) -> tuple[Quantizer, IntArray, tuple[str, ...]]:
@@ -275,14 +305,18 @@ def _integers(table: Table, classes: tuple[str, ...], low: IntArray, high: IntAr
 
 
 def _read_like(path: str | Path, label: str | None, like: Fitted, part: Part) -> Dataset:
+    features = None if like.quantizer is None else [f.name for f in like.quantizer.features]
+    return _like(read_table(path, label=label, features=features, part=part), like)
+
+
+def _like(table: Table, like: Fitted) -> Dataset:
+    """A table whose columns are the features of ``like``, in its codings and classes."""
     if like.quantizer is None:
-        table = read_table(path, label=label, part=part)
         if len(table.columns) != len(like.input_low):
             raise DatasetError(
-                f"{path} has {len(table.columns)} features a row, the model expects {len(like.input_low)}"
+                f"{table.source} has {len(table.columns)} features a row, the model expects {len(like.input_low)}"
             )
         return _integers(table, like.classes, like.input_low, like.input_high)
-    table = read_table(path, label=label, features=[f.name for f in like.quantizer.features], part=part)
     raw = [raw_column(f, c) for f, c in zip(like.quantizer.features, table.columns, strict=True)]
     return _quantized(table, like.quantizer, np.stack(raw, axis=1), like.classes, ())
 

@@ -11,7 +11,7 @@ import re
 import zipfile
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from pathlib import Path
 from typing import Literal, TypeAlias
@@ -68,6 +68,15 @@ class Table:
     def rows(self) -> int:
         """Number of rows."""
         return len(self.columns[0])
+
+    def rows_at(self, indices: Sequence[int]) -> Table:
+        """The rows ``indices``, in that order."""
+        columns = tuple(
+            tuple(column[k] for k in indices) if isinstance(column, tuple) else column[list(indices)]
+            for column in self.columns
+        )
+        labels = None if self.labels is None else tuple(self.labels[k] for k in indices)
+        return replace(self, columns=columns, labels=labels)
 
 
 def read_table(

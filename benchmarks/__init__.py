@@ -1,0 +1,1 @@
+"""Programs that measure and print tables; see README.md in this folder."""

@@ -1,0 +1,235 @@
+"""The command line: parses, calls the library, prints. Every `Mip2mcuError` ends in one sentence and exit status 2."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import click
+
+from mip2mcu import __version__, console
+from mip2mcu.cli_options import JSON, LABEL, MODEL, TARGET
+from mip2mcu.cli_train import formulations_command, train_command
+from mip2mcu.dataset import Dataset
+from mip2mcu.errors import Mip2mcuError
+from mip2mcu.evaluation import evaluate
+from mip2mcu.network import Network
+
+
+class Refusal(click.ClickException):
+    """One sentence on standard error, exit status 2."""
+
+    exit_code = 2
+
+
+class Commands(click.Group):
+    """A group whose commands turn `Mip2mcuError` into one line on standard error and exit status 2."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command."""
+        try:
+            return super().invoke(ctx)
+        except Mip2mcuError as error:
+            raise Refusal(str(error)) from None
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="mip2mcu")
+def main() -> None:
+    """Train integer neural networks by mixed-integer programming and run them, verified, on a microcontroller.
+
+    \b
+    mip2mcu train train.csv --test test.csv --out model.json
+    mip2mcu export model.json --target cortex-m --name digits
+    mip2mcu verify model.json --target cortex-m --data test.csv
+    """
+
+
+main.add_command(train_command)
+main.add_command(formulations_command)
+
+
+# ---- evaluate ------------------------------------------------------------------------------------------------------
+
+
+@main.command("evaluate")
+@click.argument("model", type=click.Path(dir_okay=False))
+@click.argument("data", type=click.Path())
+@LABEL
+@JSON
+def evaluate_command(model: str, data: str, label: str | None, as_json: bool) -> None:
+    """Accuracy and confusion matrix of MODEL on DATA (CSV or NPZ), in exact integers."""
+    network = Network.load(model)
+    result = evaluate(network, Dataset.read(data, label=label, like=network))
+    if as_json:
+        click.echo(json.dumps(result.as_dict(), sort_keys=True))
+        return
+    click.echo(f"accuracy  {console.accuracy_line(result)}\n")
+    click.echo(console.confusion_table(result))
+    for line in console.saturation_lines(result):
+        click.echo(line)
+
+
+# ---- export --------------------------------------------------------------------------------------------------------
+
+
+@main.command("export")
+@MODEL
+@TARGET
+@click.option("--out", type=click.Path(), help="Folder for the files.  [default: ./NAME]")
+@click.option("--name", help="Prefix of every C name.  [default: the model's file name]")
+@JSON
+def export_command(model: str, target: str, out: str | None, name: str | None, as_json: bool) -> None:
+    """Write MODEL as C99: NAME.h, NAME.c and a README with usage.
+
+    Files that mip2mcu generated before are replaced, foreign files never. The generated code is yours to use without
+    conditions.
+    """
+    from mip2mcu.export import export  # noqa: PLC0415  (the template engine loads only where it is needed)
+
+    network = Network.load(model)
+    name = name or _name_from(model)
+    folder = Path(out or name)
+    result = export(network, target=target, out=folder, name=name)
+    if as_json:
+        click.echo(
+            json.dumps(
+                {
+                    "name": name,
+                    "target": result.target.name,
+                    "folder": str(folder),
+                    "files": sorted(result.files),
+                    "table_bytes": result.program.table_bytes,
+                    "layouts": [layer.lowered.layout for layer in result.program.layers],
+                    "model_sha256": network.sha256,
+                },
+                sort_keys=True,
+            )
+        )
+        return
+    click.echo(f"wrote {', '.join(str(folder / file) for file in sorted(result.files))}")
+    layouts = ", ".join(layer.lowered.layout for layer in result.program.layers)
+    click.echo(f"target {result.target.name}: {result.program.table_bytes} bytes of tables, layouts {layouts}")
+    click.echo("The generated code is yours to use without conditions.")
+
+
+def _name_from(model: str) -> str:
+    """A C identifier from the model's file name; `export` refuses what is still none."""
+    return re.sub(r"\W", "_", Path(model).stem, flags=re.ASCII)
+
+
+# ---- verify --------------------------------------------------------------------------------------------------------
+
+
+@main.command("verify")
+@MODEL
+@TARGET
+@click.option("--data", type=click.Path(), help="Compare on all rows of this CSV or NPZ too.")
+@LABEL
+@click.option(
+    "--vectors", default=10_000, show_default=True, type=click.IntRange(1), help="Generated vectors beside the data."
+)
+@click.option("--seed", default=0, show_default=True, help="Of the random vectors.")
+@click.option("--source", type=click.Path(file_okay=False), help="Verify the exported C in this folder.")
+@click.option("--name", help="Name that the C in --source was exported with.  [default: the model's file name]")
+@JSON
+def verify_command(
+    model: str,
+    target: str,
+    data: str | None,
+    label: str | None,
+    vectors: int,
+    seed: int,
+    source: str | None,
+    name: str | None,
+    as_json: bool,
+) -> None:
+    """Compile the C of MODEL, run it on TARGET's instruction set and compare every score with Python, bit for bit.
+
+    Data rows, random rows, corners and ties are compared: sums, scores, class and margin. One mismatch is a failure
+    that shows the input, the expected and the received values; the exit status is then 1.
+    """
+    from mip2mcu.verify import verify  # noqa: PLC0415  (emulators load only where they are needed)
+
+    network = Network.load(model)
+    rows = None if data is None else Dataset.read(data, label=label, like=network)
+    report = verify(
+        network,
+        target=target,
+        data=rows,
+        vectors=vectors,
+        seed=seed,
+        name=name or _name_from(model),
+        source=None if source is None else Path(source),
+    )
+    click.echo(json.dumps(report.as_dict(), sort_keys=True) if as_json else report.as_text())
+    if report.mismatches:
+        raise click.exceptions.Exit(1)
+
+
+# ---- inspect, targets, formulations --------------------------------------------------------------------------------
+
+
+@main.command("inspect")
+@MODEL
+@JSON
+def inspect_command(model: str, as_json: bool) -> None:
+    """What MODEL is: inputs, layers, weights, decision rule, fingerprint."""
+    network = Network.load(model)
+    if as_json:
+        click.echo(json.dumps(_description(network), sort_keys=True))
+        return
+    for key, value in _description(network).items():
+        if key != "layers":
+            click.echo(f"{key.replace('_', ' '):<15} {console.printable(str(value), 100)}")
+    header = ["layer", "kind", "inputs", "outputs", "weights", "non-zero", "range", "activation"]
+    rows = [[str(k), *(str(layer[column]) for column in header[1:])] for k, layer in enumerate(_layers(network))]
+    click.echo("\n" + console.table(header, rows))
+
+
+def _layers(network: Network) -> list[dict[str, Any]]:
+    rows = []
+    for k, layer in enumerate(network.layers):
+        weights = getattr(layer, "weights", None)
+        activation = getattr(layer, "activation", None)
+        rows.append(
+            {
+                "kind": type(layer).__name__,
+                "inputs": "x".join(str(side) for side in network.shapes[k]),
+                "outputs": "x".join(str(side) for side in network.shapes[k + 1]),
+                "weights": 0 if weights is None else weights.size,
+                "non-zero": 0 if weights is None else int((weights != 0).sum()),
+                "range": "-" if weights is None else f"{weights.min()}..{weights.max()}",
+                "activation": "-" if activation is None else activation.value,
+            }
+        )
+    return rows
+
+
+def _description(network: Network) -> dict[str, Any]:
+    features = None if network.quantizer is None else len(network.quantizer.features)
+    return {
+        "sha256": network.sha256,
+        "classes": ", ".join(network.classes),
+        "raw_features": "none: inputs are given directly" if features is None else features,
+        "inputs": network.inputs,
+        "input_range": f"{network.input_low.min()}..{network.input_high.max()}",
+        "decision": repr(network.decision),
+        "weights": network.weight_count,
+        "links": network.link_count,
+        "layers": _layers(network),
+    }
+
+
+@main.command("targets")
+@JSON
+def targets_command(as_json: bool) -> None:
+    """The processors that `export` and `verify` know."""
+    from mip2mcu.export import TARGETS  # noqa: PLC0415  (the template engine loads only where it is needed)
+
+    if as_json:
+        click.echo(json.dumps({name: target.description for name, target in TARGETS.items()}, sort_keys=True))
+        return
+    click.echo(console.table(["target", "what it is"], [[name, t.description] for name, t in TARGETS.items()]))

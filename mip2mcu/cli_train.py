@@ -1,0 +1,277 @@
+"""The commands `train` and `formulations`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from mip2mcu import console
+from mip2mcu.cli_options import JSON, LABEL, numbers, say
+from mip2mcu.dataset import CODINGS, Dataset
+from mip2mcu.errors import UsageError
+from mip2mcu.evaluation import Evaluation, evaluate
+from mip2mcu.files import check_writable
+from mip2mcu.network import Network
+
+if TYPE_CHECKING:
+    from mip2mcu.progress import Progress
+    from mip2mcu.train import Trained
+
+
+@click.command("train")
+@click.argument("data", type=click.Path())
+@click.option("--out", default="model.json", show_default=True, type=click.Path(), help="Model file to write.")
+@click.option("--test", type=click.Path(), help="Rows that training never sees, for the accuracy at the end.")
+@LABEL
+@click.option(
+    "--coding", default="auto", show_default=True, type=click.Choice(CODINGS), help="How numbers become inputs."
+)
+@click.option("--bits", default=8, show_default=True, help="Most thermometer bits a column.")
+@click.option("--input-range", help="LOW,HIGH: take whole numbers as inputs, without any coding.")
+@click.option("--formulation", default="linear", show_default=True, help="See `mip2mcu formulations`.")
+@click.option("--ensemble", default="auto", show_default=True, help="More than two classes: pairs, rest or none.")
+@click.option("--hidden", help="Units of each hidden layer, such as 8,4.")
+@click.option("--weight-bound", type=int, help="P: weights are whole numbers in -P..P.")
+@click.option("--weights", type=click.Choice(["integer", "binary"]), help="binary: -1 and +1 only.")
+@click.option("--option", "options", multiple=True, metavar="NAME=VALUE", help="Any other option of the formulation.")
+@click.option("--time-limit", type=float, help="Seconds for the whole training.  [default: 60]")
+@click.option("--node-limit", type=int, help="Branch-and-bound nodes a solve; results then repeat to the byte.")
+@click.option("--seed", default=0, show_default=True, help="Of everything random.")
+@click.option("--workers", default=1, show_default=True, type=click.IntRange(1), help="Processes side by side.")
+@click.option("--solver", default="highs", show_default=True, help="Any MIP solver that Pyomo knows.")
+@click.option("--solver-option", "solver_options", multiple=True, metavar="NAME=VALUE", help="Passed to the solver.")
+@click.option("--write-model", type=click.Path(), help="Write the first stage as an LP file, without solving it.")
+@JSON
+def train_command(
+    data: str,
+    out: str,
+    test: str | None,
+    holdout: float | None,
+    label: str | None,
+    coding: str,
+    bits: int,
+    input_range: str | None,
+    formulation: str,
+    ensemble: str,
+    hidden: str | None,
+    weight_bound: int | None,
+    weights: str | None,
+    options: tuple[str, ...],
+    time_limit: float | None,
+    node_limit: int | None,
+    seed: int,
+    workers: int,
+    solver: str,
+    solver_options: tuple[str, ...],
+    write_model: str | None,
+    as_json: bool,
+) -> None:
+    """Train a network on DATA (CSV with a header, or NPZ with X and y) and write it as a model file.
+
+    Every column of numbers becomes bits that compare it with training quantiles, every column of text one bit a
+    category; see --coding. Ctrl-C ends the search and keeps the best network found.
+    """
+    from mip2mcu.train import formulation_named, train  # noqa: PLC0415  (Pyomo loads only where it is needed)
+
+    check_writable(out)
+    given = _formulation_options(hidden, weight_bound, weights, options)
+    chosen = formulation_named(formulation, given)
+    tell = say(as_json)
+    training, held_out = _read(data, test, holdout, label, coding, bits, _range(input_range), seed)
+    _introduce(tell, data, training)
+    if write_model is not None:
+        _write_model(tell, chosen, ensemble, training, write_model)
+        return
+    live = console.LiveLine()
+    trained = train(
+        training,
+        chosen,
+        ensemble=ensemble,
+        time_limit=time_limit,
+        node_limit=node_limit,
+        seed=seed,
+        workers=workers,
+        solver=solver,
+        solver_options=_pairs(solver_options),
+        listener=live.silent if as_json else lambda event: live.show(_progress(event)),
+    )
+    live.clear()
+    trained.network.save(out)
+    results = {"train": evaluate(trained.network, training)}
+    if held_out is not None:
+        results["test"] = evaluate(trained.network, held_out)
+    if as_json:
+        click.echo(json.dumps(_summary(trained, results, out), sort_keys=True))
+        return
+    _report(trained, results)
+    click.echo(f"\nwrote {out}; next: mip2mcu export {out} --target cortex-m")
+
+
+@click.command("formulations")
+@JSON
+def formulations_command(as_json: bool) -> None:
+    """What `train` can solve, and the options of each."""
+    from dataclasses import fields  # noqa: PLC0415
+
+    from mip2mcu.train import FORMULATIONS  # noqa: PLC0415  (Pyomo loads only where it is needed)
+
+    described: dict[str, dict[str, Any]] = {
+        name: {
+            "summary": entry.summary,
+            "options": {f.name: f.default for f in fields(entry.options)},  # type: ignore[arg-type]
+        }
+        for name, entry in FORMULATIONS.items()
+    }
+    if as_json:
+        click.echo(json.dumps(described, sort_keys=True))
+        return
+    for name, entry in described.items():
+        click.echo(f"{name}: {entry['summary']}")
+        for option, default in entry["options"].items():
+            click.echo(f"    {option} = {default}")
+
+
+def _read(
+    data: str,
+    test: str | None,
+    holdout: float | None,
+    label: str | None,
+    coding: str,
+    bits: int,
+    input_range: tuple[int, int] | None,
+    seed: int,
+) -> tuple[Dataset, Dataset | None]:
+    """Training rows, and the rows to test on if there are any."""
+    if holdout is not None:
+        if test is not None:
+            raise UsageError("--test and --holdout both name rows to test on: give one of them")
+        return Dataset.read_split(
+            data, holdout, seed=seed, label=label, coding=coding, bits=bits, input_range=input_range
+        )
+    training = Dataset.read(data, label=label, coding=coding, bits=bits, input_range=input_range)
+    return training, None if test is None else Dataset.read(test, label=label, like=training)
+
+
+# ---- options -------------------------------------------------------------------------------------------------------
+
+
+def _range(text: str | None) -> tuple[int, int] | None:
+    if text is None:
+        return None
+    ends = numbers(text, "--input-range")
+    if len(ends) != 2 or ends[0] > ends[1]:
+        raise UsageError(f"--input-range {text!r} is not LOW,HIGH such as 0,255")
+    return ends[0], ends[1]
+
+
+def _value(text: str) -> int | float | str:
+    for convert in (int, float):
+        try:
+            return convert(text)
+        except ValueError:
+            continue
+    return text
+
+
+def _pairs(texts: tuple[str, ...]) -> dict[str, int | float | str]:
+    for text in texts:
+        if "=" not in text:
+            raise UsageError(f"{text!r} is not NAME=VALUE")
+    return {name: _value(value) for name, value in (text.split("=", 1) for text in texts)}
+
+
+def _formulation_options(
+    hidden: str | None, weight_bound: int | None, weights: str | None, options: tuple[str, ...]
+) -> dict[str, Any]:
+    given: dict[str, Any] = dict(_pairs(options))
+    if hidden is not None:
+        given["hidden"] = numbers(hidden, "--hidden")
+    if weight_bound is not None:
+        given["weight_bound"] = weight_bound
+    if weights is not None:
+        given["weights"] = weights
+    return given
+
+
+# ---- what is printed -----------------------------------------------------------------------------------------------
+
+
+def _introduce(tell: Any, data: str, training: Dataset) -> None:
+    features = "" if training.quantizer is None else f"{len(training.quantizer.features)} features, "
+    tell(
+        f"{Path(data).name}: {training.rows} rows, {features}{training.inputs.shape[1]} inputs, "
+        f"{len(training.classes)} classes"
+    )
+    for note in training.notes[:12]:
+        tell(f"  {console.printable(note, 160)}")
+    if len(training.notes) > 12:
+        tell(f"  and {len(training.notes) - 12} more notes like these")
+
+
+def _write_model(tell: Any, chosen: Any, ensemble: str, training: Dataset, path: str) -> None:
+    from mip2mcu.mip.solver import write_model  # noqa: PLC0415  (Pyomo loads only where it is needed)
+    from mip2mcu.train.ensemble import members  # noqa: PLC0415
+    from mip2mcu.train.run import ensemble_of  # noqa: PLC0415
+
+    parts = members(training, ensemble_of(chosen, ensemble))
+    write_model(chosen.build(parts[0].dataset), path)
+    tell(f"wrote {path}: the first stage of {parts[0].name or 'the whole'} (one of {len(parts)} parts), not solved")
+
+
+def _progress(event: Progress) -> str:
+    done = f"[{event.done}/{event.total}] " if event.total else ""
+    numbers_shown = ""
+    if event.incumbent is not None:
+        numbers_shown += f"  incumbent {event.incumbent:g}"
+    if event.bound is not None:
+        numbers_shown += f"  bound {event.bound:.6g}"
+    if event.gap is not None:
+        numbers_shown += f"  gap {100 * event.gap:.1f} %"
+    return f"{done}{event.stage}{numbers_shown}  {event.seconds:.1f} s"
+
+
+def _report(trained: Trained, results: dict[str, Evaluation]) -> None:
+    report, network = trained.report, trained.network
+    click.echo(f"{report.formulation}: {len(report.solves)} solves in {report.seconds:.1f} s")
+    for name, result in results.items():
+        click.echo(f"{name:<5} accuracy  {console.accuracy_line(result)}")
+    shown = results.get("test", results["train"])
+    click.echo("\n" + console.confusion_table(shown) + "\n")
+    for line in console.saturation_lines(shown):
+        click.echo(line)
+    click.echo(f"size   {network.link_count} of {network.weight_count} weights are not zero; {_bytes(network)}")
+    click.echo(f"proof  {_proof(trained)}")
+    for note in report.notes:
+        click.echo(f"note   {note}")
+
+
+def _bytes(network: Network) -> str:
+    from mip2mcu.export import generate  # noqa: PLC0415  (the template engine loads only where it is needed)
+
+    return f"{generate(network).program.table_bytes} bytes of tables in C"
+
+
+def _proof(trained: Trained) -> str:
+    report = trained.report
+    if report.status == "optimal":
+        return f"all {len(report.solves)} solves are proved optimal"
+    gaps = [solve.gap for solve in report.solves if solve.gap is not None]
+    text = f"incumbent: {report.proved} of {len(report.solves)} solves are proved optimal"
+    return text + (
+        f", the largest gap of the others is {100 * max(gaps):.1f} %" if gaps else ", the others have no bound"
+    )
+
+
+def _summary(trained: Trained, results: dict[str, Evaluation], out: str) -> dict[str, Any]:
+    return {
+        "model": out,
+        "model_sha256": trained.network.sha256,
+        "report": trained.report.as_dict(),
+        "links": trained.network.link_count,
+        "weights": trained.network.weight_count,
+        "table_bytes": int(_bytes(trained.network).split()[0]),
+        **{name: result.as_dict() for name, result in results.items()},
+    }
