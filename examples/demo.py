@@ -59,10 +59,11 @@ def main() -> None:
     print(f"""
     handwritten digits on a Cortex-M0, from data to verified C in {time.monotonic() - began:.0f} s
 
-      accuracy     {100 * evaluation["accuracy"]:.2f} % of {evaluation["rows"]:,} digits by writers that training never saw
+      accuracy     {100 * evaluation["accuracy"]:.2f} % of {evaluation["rows"]:,} digits by writers unknown to training
       flash        {report["flash_bytes"]:,} bytes of code and tables
       RAM          {report["ram_bytes"]} bytes static, {costs["predict"]["stack_bytes"]} bytes of stack
-      inference    {costs["predict"]["instructions_max"]:,} instructions, and {costs["quantize"]["instructions_max"]:,} to quantize
+      inference    {costs["predict"]["instructions_max"]:,} instructions
+      quantizing   {costs["quantize"]["instructions_max"]:,} instructions
       proof        {report["vectors"]:,} vectors on the target's instruction set, {report["mismatches"]} mismatches
 
     Add {folder}/digits.h and digits.c to a firmware; call digits_quantize and digits_predict.

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 @click.argument("data", type=click.Path())
 @click.option("--out", default="model.json", show_default=True, type=click.Path(), help="Model file to write.")
 @click.option("--test", type=click.Path(), help="Rows that training never sees, for the accuracy at the end.")
+@click.option("--holdout", type=float, help="Share of DATA, such as 0.25, that is kept for testing instead of --test.")
 @LABEL
 @click.option(
     "--coding", default="auto", show_default=True, type=click.Choice(CODINGS), help="How numbers become inputs."

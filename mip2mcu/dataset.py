@@ -171,7 +171,7 @@ class Dataset:
         bits: int = 8,
         input_range: tuple[int, int] | None = None,
     ) -> tuple[Dataset, Dataset]:
-        """Read one file as (training rows, test rows): the last ``share`` of the rows, shuffled by ``seed``, is tested on.
+        """Read one file as (training rows, test rows): of the shuffled rows, the last ``share`` is tested on.
 
         Rows are permuted by ``numpy.random.default_rng(seed)``; codings are fitted on the training rows alone.
         """

@@ -18,6 +18,7 @@ class Target:
     family          "host", "arm", "avr", "riscv" or "generic"
     int_bits        width that C guarantees for ``int`` there; narrower accumulators would only cost extensions
     word_bits       width of a general register
+    registers       32-bit values that an inner loop keeps in registers; bounds how many sums run side by side
     has_multiply    a 32-bit product is one instruction
     has_dsp         two 16-bit products in one instruction (SMLAD)
     has_vector      vector instructions on integers (Helium)
@@ -31,6 +32,7 @@ class Target:
     description: str
     int_bits: int = 32
     word_bits: int = 32
+    registers: int = 13
     has_multiply: bool = True
     has_dsp: bool = False
     has_vector: bool = False
@@ -49,6 +51,7 @@ def _cortex_m(name: str, core: str, description: str, *, has_dsp: bool = False) 
         name,
         "arm",
         description,
+        registers=8 if core in ("cortex-m0", "cortex-m0plus") else 13,
         has_dsp=has_dsp,
         compiler="arm-none-eabi-gcc",
         gcc_flags=(f"-mcpu={core}", "-mthumb"),

@@ -85,7 +85,7 @@ class Inn:
             return stop() or (limit is not None and time.monotonic() > limit)
 
         reduction = reduce(dataset, self.domain)
-        found = first_network(dataset, reduction, self.hidden, replace(solver, name="highs", options=()), enough)
+        found = first_network(dataset, reduction, self.hidden, solver, enough)
         network = as_network(found.ordered(), reduction, dataset)
         record = replace(no_solve("correct", solver), bound=float(least_errors(reduction)))
         return self._finish(dataset, network, settled(record, wrong(network, dataset)), began)

@@ -41,6 +41,7 @@ from mip2mcu.train.margin import (
     Unit,
     drop_links,
     improve,
+    quick,
     reach,
     relaxation,
     rounded,
@@ -364,7 +365,7 @@ class LinearJob:
         try:
             values, record = solve_matrix(
                 relaxation(part, budget=limit, price=None if budget is None else np.ones(width)),
-                replace(self.within(0.5), objective_target=None),
+                quick(self.within(0.5)),
                 stage=stage,
                 listener=silent,
                 stop=self.interrupted,

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mip2mcu.mip.matrix import NO_LIMIT, FloatArray, Matrix, sparse_rows
+from mip2mcu.mip.solver import Solver
 from mip2mcu.progress import Stop, never
 from mip2mcu.ranges import IntArray, exact_product
 
@@ -55,6 +56,11 @@ class Unit:
     weights: IntArray
     bias: int
     shortfall: int
+
+
+def quick(solver: Solver) -> Solver:
+    """The solver of relaxations: HiGHS whatever searches later, and without presolve, which takes longer than it saves."""
+    return Solver(time_limit=solver.time_limit, seed=solver.seed, options=(("presolve", "off"),))
 
 
 def relaxation(task: MarginTask, *, budget: float | None = None, price: FloatArray | None = None) -> Matrix:
@@ -147,7 +153,7 @@ class _Search:
     def refresh(self, bias: int) -> None:
         """Recompute the margins after the weights or the bias were set."""
         self.bias = bias
-        self.margins = (self.task.signs * self.task.sums(self.weights, bias)).astype(np.float64)
+        self.margins = self.signs * (self.columns @ self.weights.astype(np.float64) + bias)
         self.shortfall = int(self.counts @ self.missing(self.margins))
 
     def unit(self) -> Unit:
@@ -161,8 +167,8 @@ class _Search:
     def move(self, column: int, change: int) -> None:
         """Change one weight, then choose the best bias."""
         self.weights[column] += change
-        sums = self.task.sums(self.weights, 0)
-        self.bias = best_bias(self.task, sums)
+        sums = self.signs * self.margins - self.bias + change * self.columns[:, column]
+        self.bias = best_bias(self.task, sums.astype(np.int64))
         self.margins = self.signs * (sums + self.bias)
         self.shortfall = int(self.counts @ self.missing(self.margins))
 

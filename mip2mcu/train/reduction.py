@@ -77,7 +77,12 @@ class Reduction:
         """
         full = np.zeros((len(weights), len(self.fixed)), dtype=np.int64)
         constant = np.ones(len(self.fixed), dtype=bool)
-        for column, group in enumerate(self.groups):
+        alone = np.flatnonzero(self.copies == 1)
+        single = np.array([self.groups[column][0] for column in alone], dtype=np.int64)
+        constant[single] = False
+        full[:, single] = weights[:, alone]
+        for column in np.flatnonzero(self.copies > 1):
+            group = self.groups[column]
             constant[group] = False
             full[:, group] = self._shares(weights[:, column], len(group))
         if self.domain.binary:

@@ -21,7 +21,7 @@ from mip2mcu.mip.solver import Solver, solve_matrix
 from mip2mcu.progress import Stop
 from mip2mcu.ranges import IntArray
 from mip2mcu.train.linear import Linear
-from mip2mcu.train.margin import MarginTask, relaxation, rounded
+from mip2mcu.train.margin import MarginTask, quick, relaxation, rounded
 from mip2mcu.train.reduction import Reduction, WeightDomain
 from mip2mcu.train.sign_network import SignNetwork, cost_of_firing, errors, least_errors
 
@@ -133,7 +133,7 @@ def _fit_unit(
     target = np.full(len(chosen), max(1, round(0.25 * float(distance))))
     task = MarginTask(part, signs, np.abs(cost[chosen]), target, high, domain.step)
     try:
-        values, _ = solve_matrix(relaxation(task), solver, stop=stop)
+        values, _ = solve_matrix(relaxation(task), quick(solver), stop=stop)
     except NoSolutionError:
         return None
     weights = rounded(task, values[: rows.shape[1]]).weights

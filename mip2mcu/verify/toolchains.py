@@ -56,8 +56,10 @@ class Toolchain:
         return _version(self.command)
 
     def target_flags(self, target: Target) -> tuple[str, ...]:
-        """Flags that choose the core of ``target``."""
-        return target.clang_flags if self.name in ("zig", "clang") else target.gcc_flags
+        """Flags that choose the core of ``target``; zig also keeps frame pointers unless told what -O2 means elsewhere."""
+        if self.name == "zig":
+            return (*target.clang_flags, "-fomit-frame-pointer")
+        return target.clang_flags if self.name == "clang" else target.gcc_flags
 
     def compile(self, sources: Sequence[Path], flags: Sequence[str], output: Path, folder: Path) -> Path:
         """Compile (with ``-c`` among the flags) or also link ``sources`` into ``output``, in the folder ``folder``.

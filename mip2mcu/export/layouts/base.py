@@ -52,6 +52,15 @@ class LayerContext:
 
 
 @dataclass(frozen=True)
+class Work:
+    """Memory that a layer's function needs while it runs: its last parameter, an array."""
+
+    name: str
+    c_type: str
+    length: int
+
+
+@dataclass(frozen=True)
 class Lowered:
     """A layer in one layout: its tables and numbers, ready to be printed by ``templates/layouts/<partial>.c.j2``.
 
@@ -61,6 +70,7 @@ class Lowered:
     details       the layout's own numbers, a frozen dataclass; the partial knows it as ``layer.details``
     sum_low/high  every partial sum, in the order of emission, lies in this range
     supports      partials of ``templates/support/`` that hold functions which this one calls
+    work          memory that the function needs beside its input and output
     """
 
     layout: str
@@ -73,6 +83,7 @@ class Lowered:
     sum_high: int
     sum_type: str
     supports: tuple[str, ...] = ()
+    work: Work | None = None
 
     @property
     def table_bytes(self) -> int:

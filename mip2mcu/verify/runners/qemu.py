@@ -1,4 +1,4 @@
-"""Cortex-M boards under QEMU, where it is installed: a second opinion, and a board whose flash cannot be written."""
+"""Cortex-M boards under QEMU, where it is installed: a second opinion beside unicorn."""
 
 from __future__ import annotations
 
