@@ -145,9 +145,10 @@ def _csv_rows(path: Path) -> tuple[list[str], list[list[str]]]:
             for cells in reader:
                 row = [cell.strip() for cell in cells]
                 line = reader.line_num
-                if not header and any(row):
-                    header = row
-                    _check_header(path, header)
+                if not header:
+                    if any(row):
+                        header = row
+                        _check_header(path, header)
                 elif len(row) == len(header):
                     rows.append(row)
                 elif any(row):
