@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 import numpy as np
 import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
+from mip2mcu.errors import ExportError
+from mip2mcu.export import generate
+from mip2mcu.export.layouts import LAYOUTS
 from mip2mcu.export.packing import pack_bits
 from tests.export_support import assert_equal_to_network, compile_host, exports_of, random_network, random_rows
 
@@ -45,5 +50,22 @@ def test_c_of_other_targets_is_exact_on_the_host_too(target, tmp_path):
     check(range(20), tmp_path, target)
 
 
-def test_dense_layout_is_exact_on_every_network(tmp_path):
-    check(range(100, 120), tmp_path, layout="dense")
+def accepted(seeds, layout):
+    """Those of the random networks whose every layer ``layout`` accepts."""
+    found = []
+    for seed in seeds:
+        with suppress(ExportError):
+            generate(random_network(seed), layout=layout)
+            found.append(seed)
+    return found
+
+
+FOR_DENSE_LAYERS = [name for name in LAYOUTS if accepted(range(12), name)]
+
+
+@pytest.mark.parametrize("target", ["cortex-m", "generic"])
+@pytest.mark.parametrize("layout", FOR_DENSE_LAYERS)
+def test_every_layout_is_exact_on_every_network_that_it_accepts(layout, target, tmp_path):
+    seeds = accepted(range(100, 140), layout)[:6]
+    assert len(seeds) >= 3
+    check(seeds, tmp_path, target, layout)
