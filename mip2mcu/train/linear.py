@@ -51,6 +51,12 @@ from mip2mcu.train.trained import Trained, flat_options, report_on, settled
 
 RELAXATION_ENTRIES = 1_000_000
 """Most matrix entries of a relaxation; of larger data a sample of the rows is relaxed, and nothing is proved by it."""
+RELAXED_ENTRIES_A_SECOND = 1_000_000
+"""How fast relaxations are solved, by rule of thumb: in short time a smaller sample is relaxed."""
+START_SECONDS = 1.0
+"""A quick start may take so long even where its share of the time is less."""
+BUILT_ENTRIES_A_SECOND = 250_000
+"""How fast a model is built and handed over, by rule of thumb."""
 MODEL_ENTRIES = 2_000_000
 """Most matrix entries of a model that goes to branch and bound; larger ones end with the local search."""
 
@@ -111,6 +117,8 @@ class Linear:
     ) -> Trained:
         """A good network in little time: relaxation, rounding, local search; nothing is searched exhaustively."""
         began = time.monotonic()
+        if solver.time_limit is not None:
+            solver = replace(solver, time_limit=max(solver.time_limit, START_SECONDS))
         job = LinearJob(self, dataset, solver, listener, stop)
         units, margin = job.start_margin()
         if not job.sparse:
@@ -359,22 +367,31 @@ class LinearJob:
         """Weights of the linear relaxation and the record, whose bound holds only if no rows were left out."""
         stage = "margin" if budget is None else "links"
         width = task.rows.shape[1]
-        part = _sample(task, self.solver.seed)
-        whole = part is task
+        share = self.within(0.25)
+        part = self._sample(task, share.time_limit)
         limit = None if budget is None else budget * float(part.counts.sum()) / float(task.counts.sum())
+        matrix = relaxation(part, budget=limit, price=None if budget is None else np.ones(width))
         try:
-            values, record = solve_matrix(
-                relaxation(part, budget=limit, price=None if budget is None else np.ones(width)),
-                quick(self.within(0.5)),
-                stage=stage,
-                listener=silent,
-                stop=self.interrupted,
-            )
+            values, record = solve_matrix(matrix, quick(share), stage=stage, stop=self.interrupted)
         except NoSolutionError:
             return _mean_difference(task), no_solve(stage, self.solver)
         weights = values[:width] if budget is None else values[:width] - values[width : 2 * width]
-        exact = whole and budget is None and record.status == "optimal"
-        return weights, replace(record, status="not searched", bound=record.bound if exact else 0.0)
+        bound = (record.bound or 0.0) if record.status == "optimal" and part is task else 0.0
+        price = 1 if budget is None else self.options.domain.bound
+        return weights, replace(record, status="not searched", bound=bound / price)
+
+    def _sample(self, task: MarginTask, seconds: float | None) -> MarginTask:
+        """Rows of the task drawn at random, as many as a relaxation can take; the task itself where it is small."""
+        entries = RELAXATION_ENTRIES
+        if seconds is not None:
+            entries = min(entries, int(RELAXED_ENTRIES_A_SECOND * seconds))
+        most = max(100, entries // max(1, task.rows.shape[1]))
+        if len(task.rows) <= most:
+            return task
+        kept = np.sort(np.random.default_rng(self.solver.seed).permutation(len(task.rows))[:most])
+        return replace(
+            task, rows=task.rows[kept], signs=task.signs[kept], counts=task.counts[kept], targets=task.targets[kept]
+        )
 
     def start_links(self, units: Units) -> tuple[Units, Solve]:
         """Fewer links within the budget: relaxation and rounding, then removal one by one."""
@@ -388,7 +405,9 @@ class LinearJob:
             fewer, record = self._fewer_links(task, Unit(units.weights[unit], int(units.bias[unit]), own), own + share)
             slack -= fewer.shortfall - own
             units = units.replaced(unit, fewer)
-        return units, settled(replace(record, bound=0.0), self.links(units))
+        if not self.single:
+            record = replace(record, bound=0.0)
+        return units, settled(record, self.links(units))
 
     def _fewer_links(self, task: MarginTask, unit: Unit, budget: int) -> tuple[Unit, Solve]:
         values, record = self._relax(task, budget)
@@ -399,18 +418,25 @@ class LinearJob:
 
     def search_margin(self, units: Units, start: Solve) -> tuple[Units, Solve]:
         """Prove or improve the margin stage."""
-        if start.status == "optimal" or self.entries > MODEL_ENTRIES or self.stop():
+        solver = self.within(0.5 if self.sparse else 1.0)
+        if start.status == "optimal" or not self._worth(solver):
             return units, start
         model = build_model(self.reduction, self.target)
         self._place(model, units)
-        return self._search(model, units, start, self.within(0.5 if self.sparse else 1.0), self.shortfall)
+        return self._search(model, units, start, solver, self.shortfall)
+
+    def _worth(self, solver: Solver) -> bool:
+        """True where a model of this size can be built, and leaves time to search."""
+        if self.entries > MODEL_ENTRIES or self.stop():
+            return False
+        return solver.time_limit is None or solver.time_limit > 2 * self.entries / BUILT_ENTRIES_A_SECOND
 
     def search_links(self, units: Units, fewer: Units, start: Solve) -> tuple[Units, Solve]:
         """Prove or improve the links stage, whose start must keep to the margin stage's budget."""
         budget = self.budget(self.shortfall(units))
         if self.shortfall(fewer) > budget:
             fewer, start = self.start_links(units)
-        if self.entries > MODEL_ENTRIES or self.stop():
+        if start.status == "optimal" or not self._worth(self.within(1.0)):
             return fewer, start
         model = build_model(self.reduction, self.target, budget)
         self._place(model, fewer)
@@ -470,17 +496,6 @@ def missing_margin(network: Network, dataset: Dataset, target: int) -> int:
         return int(np.maximum(0, target - margins).sum())
     own = np.take_along_axis(sums, dataset.labels[:, None], axis=1)
     return int(np.maximum(0, target - (own - sums)).sum()) - target * dataset.rows
-
-
-def _sample(task: MarginTask, seed: int) -> MarginTask:
-    """At most `RELAXATION_ENTRIES` entries of the task's rows, drawn at random; the task itself where it is small."""
-    most = max(2, RELAXATION_ENTRIES // max(1, task.rows.shape[1]))
-    if len(task.rows) <= most:
-        return task
-    kept = np.sort(np.random.default_rng(seed).permutation(len(task.rows))[:most])
-    return replace(
-        task, rows=task.rows[kept], signs=task.signs[kept], counts=task.counts[kept], targets=task.targets[kept]
-    )
 
 
 def _mean_difference(task: MarginTask) -> FloatArray:
