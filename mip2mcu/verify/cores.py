@@ -50,6 +50,7 @@ class Core:
     memory          of the simulated board; None on the host
     unicorn_model   name of unicorn's CPU constant; None where unicorn does not model the core
     qemu_machine    name of QEMU's board; None where there is none
+    is_armv6m       has Armv6-M's instructions only, which emulators do not check completely
     """
 
     name: str
@@ -58,6 +59,7 @@ class Core:
     memory: Memory | None = None
     unicorn_model: str | None = None
     qemu_machine: str | None = None
+    is_armv6m: bool = False
 
     def roomy(self) -> Core:
         """The same core with 16 MB of flash and of RAM, on no real board, for models that outgrow the board's."""
@@ -75,7 +77,7 @@ CORES: dict[str, Core] = {
     core.name: core
     for core in (
         Core("host", "host"),
-        Core("cortex-m0", "cortex-m", "reset_handler", _MICROBIT, "UC_CPU_ARM_CORTEX_M0", "microbit"),
+        Core("cortex-m0", "cortex-m", "reset_handler", _MICROBIT, "UC_CPU_ARM_CORTEX_M0", "microbit", True),
         Core("cortex-m3", "cortex-m", "reset_handler", _MPS2, "UC_CPU_ARM_CORTEX_M3", "mps2-an385"),
         Core("cortex-m4", "cortex-m", "reset_handler", _MPS2, "UC_CPU_ARM_CORTEX_M4", "mps2-an386"),
         Core("cortex-m7", "cortex-m", "reset_handler", _MPS2, "UC_CPU_ARM_CORTEX_M7", "mps2-an500"),

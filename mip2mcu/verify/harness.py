@@ -23,6 +23,7 @@ from mip2mcu.network import Network
 from mip2mcu.ranges import IntArray
 from mip2mcu.resources import resource_folder
 from mip2mcu.verify.cores import KIB, Core
+from mip2mcu.verify.decoding import check_armv6m
 from mip2mcu.verify.footprint import Footprint, measure
 from mip2mcu.verify.runners import Runner
 from mip2mcu.verify.toolchains import Toolchain
@@ -129,6 +130,8 @@ def build(
     sources, links = _surroundings(firmware, core, folder)
     includes = (f"-I{firmware}", f"-I{folder}")
     elf = toolchain.compile([*sources, model_object], (*flags, *includes, *links), folder / "verify.elf", folder)
+    if core.is_armv6m:
+        check_armv6m(elf)
     return Program(elf, model_object, name, core, toolchain, flags)
 
 

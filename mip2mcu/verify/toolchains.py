@@ -56,7 +56,7 @@ class Toolchain:
         return _version(self.command)
 
     def target_flags(self, target: Target) -> tuple[str, ...]:
-        """Flags that choose the core of ``target``; zig also keeps frame pointers unless told what -O2 means elsewhere."""
+        """Flags that choose the core of ``target``; zig would keep frame pointers, which no other -O2 does."""
         if self.name == "zig":
             return (*target.clang_flags, "-fomit-frame-pointer")
         return target.clang_flags if self.name == "clang" else target.gcc_flags

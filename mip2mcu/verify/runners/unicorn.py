@@ -7,7 +7,7 @@ breakpoint. Nothing else stops it, so comparison runs at the emulator's full spe
     trace   one an instruction, which also shows the depth of the stack
 
 Unicorn's M-profile mode would force a Cortex-M33; the mode used here is plain Thumb with the CPU model chosen, in which
-a Cortex-M0 rejects what Armv6-M does not have.
+a Cortex-M0 rejects 32-bit instructions that Armv6-M does not have (for the 16-bit ones see `mip2mcu.verify.decoding`).
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from typing import Any
 
 from mip2mcu.errors import VerifyError
 from mip2mcu.verify.cores import Core
+from mip2mcu.verify.decoding import IT_BLOCK_BYTES, count_instructions, it_block
 from mip2mcu.verify.runners.base import RUN_SECONDS, Count
 from mip2mcu.verify.runners.image import Image, read_image
 from mip2mcu.verify.runners.semihosting import Semihosting
@@ -233,46 +234,8 @@ class _InstructionTracer(_CallFollower):
         if address in self.covered:
             return
         if address not in self.conditional:
-            code = bytes(engine.mem_read(address, size + _IT_BLOCK_BYTES)) if self.machine.is_arm else b""
+            code = bytes(engine.mem_read(address, size + IT_BLOCK_BYTES)) if self.machine.is_arm else b""
             self.conditional[address] = it_block(code)
         extra, extra_bytes = self.conditional[address]
         self.instructions += 1 + extra
         self.covered = range(address + size, address + size + extra_bytes)
-
-
-_IT_BLOCK_BYTES = 16
-
-
-def it_block(code: bytes) -> tuple[int, int]:
-    """Number of conditional instructions, and their bytes, if ``code`` begins with Thumb's IT; else (0, 0).
-
-    IT is 0xBF00 with a mask in the low four bits, whose lowest set bit tells the number: 8 one, 4 two, 2 three, 1 four.
-    """
-    mask = code[0] & 0xF if len(code) > 1 and code[1] == 0xBF else 0
-    if mask == 0:
-        return 0, 0
-    count = 4 - ((mask & -mask).bit_length() - 1)
-    end = 2
-    for _ in range(count):
-        end += _thumb_length(code[end] | code[end + 1] << 8)
-    return count, end - 2
-
-
-def _thumb_length(halfword: int) -> int:
-    """32 bits where the upper five bits are 0b11101 or more."""
-    return 4 if halfword >> 11 >= 0b11101 else 2
-
-
-def _riscv_length(halfword: int) -> int:
-    """32 bits where the lowest two bits are 0b11."""
-    return 4 if halfword & 3 == 3 else 2
-
-
-def count_instructions(code: bytes, thumb: bool) -> int:
-    """Number of instructions in ``code``: Thumb or RV32C, 16 or 32 bits each."""
-    length = _thumb_length if thumb else _riscv_length
-    position = instructions = 0
-    while position < len(code):
-        position += length(code[position] | code[position + 1] << 8)
-        instructions += 1
-    return instructions

@@ -1,0 +1,98 @@
+"""What little of the Thumb and RV32C encodings verification needs: lengths, IT blocks, and what Armv6-M lacks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mip2mcu.errors import VerifyError
+
+if TYPE_CHECKING:
+    from elftools.elf.elffile import ELFFile
+
+IT_BLOCK_BYTES = 16
+"""Most bytes of the instructions that one IT makes conditional: four of four bytes."""
+
+
+def _thumb_length(halfword: int) -> int:
+    """32 bits where the upper five bits are 0b11101 or more."""
+    return 4 if halfword >> 11 >= 0b11101 else 2
+
+
+def _riscv_length(halfword: int) -> int:
+    """32 bits where the lowest two bits are 0b11."""
+    return 4 if halfword & 3 == 3 else 2
+
+
+def instructions(code: bytes, thumb: bool = True) -> Iterator[tuple[int, int]]:
+    """Offset and first halfword of each instruction in ``code``, Thumb or RV32C."""
+    length = _thumb_length if thumb else _riscv_length
+    position = 0
+    while position + 1 < len(code):
+        halfword = code[position] | code[position + 1] << 8
+        yield position, halfword
+        position += length(halfword)
+
+
+def count_instructions(code: bytes, thumb: bool) -> int:
+    """Number of instructions in ``code``."""
+    return sum(1 for _ in instructions(code, thumb))
+
+
+def it_block(code: bytes) -> tuple[int, int]:
+    """Number of conditional instructions, and their bytes, if ``code`` begins with Thumb's IT; else (0, 0).
+
+    The lowest set bit of IT's mask tells the number: 8 one, 4 two, 2 three, 1 four.
+    """
+    if len(code) < 2 or not _is_it(code[0] | code[1] << 8):
+        return 0, 0
+    mask = code[0] & 0xF
+    count = 4 - ((mask & -mask).bit_length() - 1)
+    ends = [offset for offset, _ in instructions(code)] + [len(code)]
+    return count, ends[count + 1] - 2
+
+
+def _is_it(halfword: int) -> bool:
+    """0xBF00 with a mask in the low four bits; without a mask it is a hint such as NOP."""
+    return halfword >> 8 == 0xBF and halfword & 0xF != 0
+
+
+def _is_compare_and_branch(halfword: int) -> bool:
+    """CBZ and CBNZ: 0b1011x0x1 in the upper byte."""
+    return halfword >> 8 & 0b1111_0101 == 0b1011_0001
+
+
+def check_armv6m(program: Path) -> None:
+    """Refuse a program with instructions that Armv6-M (Cortex-M0, M0+) lacks but emulators of it execute: IT and CBZ.
+
+    The 32-bit ones need no check, emulators reject them. Raises `VerifyError`.
+    """
+    from elftools.elf.elffile import ELFFile  # noqa: PLC0415  (an optional dependency)
+
+    with program.open("rb") as stream:
+        for address, code in _thumb_code(ELFFile(stream)):
+            for offset, halfword in instructions(code):
+                if _is_it(halfword) or _is_compare_and_branch(halfword):
+                    name = "it" if _is_it(halfword) else "cbz or cbnz"
+                    raise VerifyError(
+                        f"the program has the instruction {name} at {address + offset:#010x}, which a Cortex-M0 lacks: "
+                        "compile for cortex-m0"
+                    )
+
+
+def _thumb_code(elf: ELFFile) -> Iterator[tuple[int, bytes]]:
+    """Address and bytes of each stretch of code: from a mapping symbol $t to the next mapping symbol of its section."""
+    symbols = elf.get_section_by_name(".symtab")
+    marks = sorted(
+        (symbol["st_shndx"], symbol["st_value"] & ~1, symbol.name[:2] == "$t")
+        for symbol in symbols.iter_symbols()
+        if symbol.name[:2] in ("$t", "$d", "$a") and isinstance(symbol["st_shndx"], int)
+    )
+    for k, (index, start, is_code) in enumerate(marks):
+        if is_code:
+            section = elf.get_section(index)
+            base = section["sh_addr"]
+            follows = k + 1 < len(marks) and marks[k + 1][0] == index
+            end = marks[k + 1][1] if follows else base + section["sh_size"]
+            yield start, section.data()[start - base : end - base]
