@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 from decimal import Decimal
-from math import ceil
 from typing import TypeAlias
 
 import numpy as np
@@ -235,7 +234,7 @@ def _training_numbers(name: str, column: tuple[str, ...]) -> dict[str, Number] |
 def _numeric_texts(name: str, column: tuple[str, ...], numbers: dict[str, Number]) -> NumericColumn:
     wanted = max(_places(number) for number in numbers.values())
     largest = max(numbers, key=lambda text: abs(float(text)))
-    allowed = _allowed_decimals(name, abs(_scaled(numbers[largest], 0)) + 1, largest)
+    allowed = _allowed_decimals(name, abs(float(largest)), largest)
     decimals = min(wanted, allowed)
     raw = {text: _scaled(number, decimals) for text, number in numbers.items()}
     return NumericColumn(
@@ -267,12 +266,12 @@ def _scaled(number: Number, decimals: int) -> int:
     return max(-_FAR, min(_FAR, quotient))
 
 
-def _allowed_decimals(name: str, magnitude: int, shown: str) -> int:
-    """Decimal places for which values up to ``magnitude`` stay within `RAW_LIMIT`."""
-    if magnitude > RAW_LIMIT:
+def _allowed_decimals(name: str, largest: float, shown: str) -> int:
+    """Decimal places for which values up to ``largest`` stay within `RAW_LIMIT`."""
+    if largest > RAW_LIMIT:
         raise DatasetError(f"column {name!r} holds {shown}, beyond +-{RAW_LIMIT}: give it in larger units")
     decimals = 0
-    while decimals < DECIMALS_LIMIT and magnitude * 10 ** (decimals + 1) <= RAW_LIMIT:
+    while decimals < DECIMALS_LIMIT and largest * 10 ** (decimals + 1) <= RAW_LIMIT:
         decimals += 1
     return decimals
 
@@ -290,7 +289,7 @@ def _numeric_array(name: str, column: NDArray[np.generic]) -> NumericColumn:
     _check_finite(name, column)
     low, high = column.min(), column.max()
     largest = max(-float(low), float(high))
-    allowed = _allowed_decimals(name, ceil(largest), f"{largest:.9g}")
+    allowed = _allowed_decimals(name, largest, f"{largest:.9g}")
     decimals, exact = 0, True
     if column.dtype.kind == "f":
         decimals, exact = _float_decimals(column, largest, allowed)

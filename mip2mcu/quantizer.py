@@ -266,9 +266,7 @@ def fit_thermometer(raw: IntArray, bits: int) -> Thermometer:
     share = len(raw) / (bits + 1)
     heavy = counts > share
     for i in sorted(np.flatnonzero(heavy), key=lambda i: -counts[i]):
-        both = {int(v) for v in values[i : i + 2] if v > low}
-        if len(thresholds | both) <= bits:
-            thresholds |= both
+        thresholds.update([int(v) for v in values[i : i + 2] if v > low][: bits - len(thresholds)])
     rest = np.repeat(values[~heavy], counts[~heavy])
     wanted = bits - len(thresholds)
     if wanted > 0:
