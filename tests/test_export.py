@@ -31,8 +31,8 @@ def layouts(network, **options):
 # ---- decisions about layouts and types -----------------------------------------------------------------------------
 
 
-def test_eight_bit_inputs_are_dense():
-    assert layouts(linear([[1, -1], [0, 1]])) == ["dense"]
+def test_wide_weights_on_eight_bit_inputs_are_dense():
+    assert layouts(linear([[99, -77, 50, 13], [-8, 101, -3, 64]])) == ["dense"]
 
 
 def test_binary_inputs_with_few_bits_a_weight_are_planes():
@@ -40,7 +40,7 @@ def test_binary_inputs_with_few_bits_a_weight_are_planes():
 
 
 def test_wide_weights_on_few_binary_inputs_are_dense_because_that_is_smaller():
-    assert layouts(linear([[100, -77], [50, 1]], high=1)) == ["dense"]
+    assert layouts(linear([[99, -77, 50, 13], [-8, 101, -3, 64]], high=1)) == ["dense"]
 
 
 def test_inputs_of_planes_are_packed_words():
@@ -50,14 +50,15 @@ def test_inputs_of_planes_are_packed_words():
 
 def test_sign_units_are_packed_for_planes_and_bytes_for_dense_weights():
     hidden = Dense(np.ones((40, 4)), np.zeros(40), Activation.SIGN)
-    for last, encoding in ((np.ones((2, 40)), "bits"), (np.full((2, 40), 120), "values")):
+    wide = np.random.default_rng(0).integers(100, 128, (2, 40))
+    for last, encoding in ((np.ones((2, 40)), "bits"), (wide, "values")):
         network = Network(np.zeros(4), np.full(4, 9), (hidden, Dense(last, np.zeros(2))), Argmax(2), ("a", "b"))
         assert generate(network).program.layers[0].output.encoding.value == encoding
 
 
 def test_one_plane_for_binary_weights_two_for_ternary():
     for weights, tables in (([1, -1] * 16, 4), ([1, 0] * 16, 8)):
-        layer = generate(linear([weights], high=1, decision=Sign())).program.layers[0]
+        layer = generate(linear([weights], high=1, decision=Sign()), layout="bit_planes").program.layers[0]
         assert layer.details.planes.bytes == tables
 
 
@@ -67,16 +68,18 @@ def test_one_plane_for_binary_weights_two_for_ternary():
 )
 def test_accumulators_are_as_narrow_as_the_target_gains_from(weight, inputs, target, c_type):
     network = linear([[weight] * inputs], decision=Sign())
-    assert generate(network, target).program.layers[0].lowered.sum_type == c_type
+    assert generate(network, target, layout="dense").program.layers[0].lowered.sum_type == c_type
 
 
 def test_weights_beyond_int8_take_int16_tables():
-    assert generate(linear([[127, -128]], decision=Sign())).program.tables[0].c_type == "int8_t"
-    assert generate(linear([[127, -129]], decision=Sign())).program.tables[0].c_type == "int16_t"
+    for least, c_type in ((-128, "int8_t"), (-129, "int16_t")):
+        program = generate(linear([[127, least]], decision=Sign()), layout="dense").program
+        assert program.tables[0].c_type == c_type
 
 
 def test_equal_biases_need_no_table():
-    assert [t.name for t in generate(linear([[1, 2], [3, 4]], [7, 7])).program.tables] == ["layer0_weights"]
+    program = generate(linear([[1, 2], [3, 4]], [7, 7]), layout="dense").program
+    assert [table.name for table in program.tables] == ["layer0_weights"]
 
 
 def test_partial_sums_not_only_totals_decide_the_range():
@@ -117,15 +120,15 @@ def test_a_strength_beyond_int32_is_refused_only_where_ties_go_by_margin():
         generate(linear(weights, bias, decision=Vote(3, 2, True)))
 
 
-def test_layers_without_a_layout_are_refused_by_name():
+def test_layers_that_the_layout_does_not_take_are_refused_by_name():
     layers = (
         Conv2d(np.ones((2, 1, 3, 3)), np.zeros(2), activation=Activation.SIGN),
         MaxPool((2, 2), (2, 2)),
         Dense(np.ones((2, 8)), np.zeros(2)),
     )
     network = Network(np.zeros(36), np.ones(36), layers, Argmax(2), ("a", "b"), input_shape=(1, 6, 6))
-    with pytest.raises(ExportError, match=r"layer 0 \(Conv2d\) fits no layout for target cortex-m"):
-        generate(network)
+    with pytest.raises(ExportError, match=r"layer 0 \(Conv2d\) fits no layout for target cortex-m: dense takes dense layers"):
+        generate(network, layout="dense")
 
 
 def test_a_forced_layout_that_does_not_fit_says_why():

@@ -18,11 +18,11 @@ static const int8_t layer0_offset[3] = {
     -3, -2, -4
 };
 
-/* Layer 1: the weights of each unit, in the order of the inputs. */
-static const int8_t layer1_weights[9] = {
-    1, -1, 1,
-    -1, -1, 1,
-    1, 1, -1
+/* Layer 1: for each unit and 32 inputs a word of signs (1: negative). */
+static const uint32_t layer1_planes[3] = {
+    0x00000002U,
+    0x00000003U,
+    0x00000004U
 };
 
 /* Number of set bits, by sums of neighbouring fields. */
@@ -48,14 +48,15 @@ static void clear(volatile int32_t values[], uint32_t count)
 
 /* Layer 0: 10 inputs, 3 units, ternary weights, two bits each.
  * Every partial sum lies in [-4, 3], so int32_t cannot overflow.
- * output[j] is +1 when unit j fires (its sum is not negative), else -1.
+ * Bit j % 32 of output[j / 32] is set when unit j fires (its sum is not negative).
  */
 static void layer0_apply(
     const uint32_t input[1],
-    int8_t output[3])
+    uint32_t output[1])
 {
     const uint32_t *row = layer0_planes;
     uint32_t j;
+    uint32_t word = 0U;
 
     for (j = 0U; j < 3U; j++) {
         int32_t sum;
@@ -69,28 +70,33 @@ static void layer0_apply(
             row += 2;
         }
         sum = layer0_offset[j] + (int32_t)count;
-        output[j] = (int8_t)((sum >= 0) ? 1 : -1);
+        word |= (uint32_t)(sum >= 0) << j;
     }
+    output[0] = word;
 }
 
-/* Layer 1: 3 inputs, 3 units, dense int8_t weights.
+/* Layer 1: 3 inputs, 3 units, binary weights, one bit each.
  * Every partial sum lies in [-3, 3], so int32_t cannot overflow.
  */
 static void layer1_apply(
-    const int8_t input[3],
+    const uint32_t input[1],
     int32_t output[3])
 {
-    const int8_t *row = layer1_weights;
+    const uint32_t *row = layer1_planes;
     uint32_t j;
 
     for (j = 0U; j < 3U; j++) {
-        int32_t sum = 0;
+        int32_t sum;
+        uint32_t count = 0U; /* at most 6 */
         uint32_t i;
 
-        for (i = 0U; i < 3U; i++) {
-            sum += (int32_t)row[i] * (int32_t)input[i];
+        for (i = 0U; i < 1U; i++) {
+            const uint32_t agree = input[i] ^ row[0];
+
+            count += (bits_set(agree) << 1);
+            row += 1;
         }
-        row += 3;
+        sum = (-3) + (int32_t)count;
         output[j] = sum;
     }
 }
@@ -155,7 +161,7 @@ int weather_sums(
     const weather_input_t input[WEATHER_INPUT_LENGTH],
     int32_t sums[WEATHER_SUMS])
 {
-    int8_t hidden1[3];
+    uint32_t hidden1[1];
 
     layer0_apply(input, hidden1);
     layer1_apply(hidden1, sums);
