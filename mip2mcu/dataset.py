@@ -94,6 +94,8 @@ class Dataset:
                 f"input_range reaches {self.input_low.min()}..{self.input_high.max()}, inputs are at most "
                 f"{INPUT_LIMIT} in magnitude: quantize the data"
             )
+        if (self.input_low > self.input_high).any():
+            raise DatasetError("an input_range has its lower end above its upper end: give (least, most)")
         outside = np.argwhere((self.inputs < self.input_low) | (self.inputs > self.input_high))
         if len(outside):
             k, i = outside[0]

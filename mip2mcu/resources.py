@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from mip2mcu.errors import Mip2mcuError
+
 _PACKAGE = Path(__file__).resolve().parent
 
 
@@ -15,4 +17,4 @@ def resource_folder(name: str) -> Path:
     for folder in (_PACKAGE / "_resources" / name, _PACKAGE.parent / name):
         if folder.is_dir():
             return folder
-    raise FileNotFoundError(f"this installation of mip2mcu lacks its folder {name!r}: reinstall the package")
+    raise Mip2mcuError(f"this installation of mip2mcu lacks its folder {name!r}: reinstall the package")
