@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -232,22 +233,32 @@ def _solve_with_highs(
 def _rounded(value: float, stage: str) -> int:
     whole = round(value)
     if abs(value - whole) > INTEGER_DISTANCE:
-        raise SolverError(f"{stage}: the solver gave {value} for a whole number, which is no solution: try another seed")
+        raise SolverError(f"{stage}: the solver gave {value} for a whole number: tighten its tolerances or try another seed")
     return whole
 
 
 def _factory(name: str) -> Any:
     """Pyomo's interface to the solver ``name``."""
-    names = _OTHER_SOLVERS.get(name)
-    hint = names.install if names else "see Pyomo's list of solvers (`pyomo help --solvers`)"
-    known = pyo.SolverFactory(name)
+    if name not in pyo.SolverFactory:
+        raise SolverError(
+            f"the solver {name!r} is not known to Pyomo: take highs, {', '.join(_OTHER_SOLVERS)} or another of its list"
+        )
+    usable, engine = False, None
+    quiet = logging.getLogger("pyomo")
+    level = quiet.level
+    quiet.setLevel(logging.CRITICAL)
     try:
-        usable = bool(known.available(exception_flag=False))
+        engine = pyo.SolverFactory(name)
+        usable = bool(engine.available(exception_flag=False))
     except Exception:  # an interface may fail in any way while it looks for its solver
         usable = False
+    finally:
+        quiet.setLevel(level)
     if not usable:
-        raise SolverError(f"the solver {name!r} is not installed or not known to Pyomo ({hint}); HiGHS needs nothing: --solver highs")
-    return known
+        names = _OTHER_SOLVERS.get(name)
+        hint = f" ({names.install})" if names else ""
+        raise SolverError(f"the solver {name!r} is not installed{hint}: HiGHS needs nothing, take highs")
+    return engine
 
 
 def _solve_elsewhere(
