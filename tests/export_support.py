@@ -11,6 +11,7 @@ import numpy as np
 
 from mip2mcu.decisions import Argmax, Sign, Vote
 from mip2mcu.export import Export, generate
+from mip2mcu.export.scratch import Home
 from mip2mcu.layers import Activation, Dense, Requantisation
 from mip2mcu.network import Network
 from mip2mcu.quantizer import Affine, Feature, OneHot, Quantizer, Thermometer, fit_affine
@@ -35,6 +36,9 @@ C_TYPES = {
     "int32_t": np.int32,
     "uint32_t": np.uint32,
 }
+
+GUARD_BYTES = 64
+"""Behind the scratch memory: must keep its content."""
 
 
 def write(exports: list[Export], folder: Path) -> list[Path]:
@@ -63,6 +67,8 @@ class Compiled:
         self.program = entry.program
         self._library = library
         self._input_type = C_TYPES[self.program.input.c_type]
+        self._home = self.program.scratch.home
+        self._scratch = np.full(self.program.scratch.bytes + GUARD_BYTES, 0xA5, dtype=np.uint8)
 
     def _function(self, name, result=ctypes.c_int):
         function = getattr(self._library, f"{self.entry.name}_{name}")
@@ -71,6 +77,21 @@ class Compiled:
 
     def _pointer(self, array):
         return array.ctypes.data_as(ctypes.c_void_p)
+
+    def _call(self, name, row, *own, result=ctypes.c_int):
+        """Result for one row of inputs, with scratch memory where it takes any, whose end it must respect."""
+        encoded = self.encode(row)
+        inputs = [self._pointer(encoded)]
+        if self._home is Home.STATIC:
+            length = len(encoded) * encoded.itemsize
+            ctypes.memmove((ctypes.c_uint8 * length).in_dll(self._library, f"{self.entry.name}_input"), *inputs, length)
+            inputs = []
+        returned = self._function(name, result)(*inputs, *own, *self._scratch_argument())
+        assert (self._scratch[self.program.scratch.bytes :] == 0xA5).all()
+        return returned
+
+    def _scratch_argument(self):
+        return [self._pointer(self._scratch)] if self._home is Home.CALLER else []
 
     def encode(self, row):
         """One input row as the C array; packed through NAME_pack where inputs are bits."""
@@ -84,7 +105,7 @@ class Compiled:
     def _vectors(self, name, rows, length):
         out = np.full((len(rows), length), 0x5A5A5A5A, dtype=np.int32)
         for k, row in enumerate(rows):
-            assert self._function(name)(self._pointer(self.encode(row)), self._pointer(out[k])) == 0
+            assert self._call(name, row, self._pointer(out[k])) == 0
         return out
 
     def sums(self, rows):
@@ -94,11 +115,10 @@ class Compiled:
         return self._vectors("scores", rows, self.program.decision.scores)
 
     def predict(self, rows):
-        return [self._function("predict")(self._pointer(self.encode(row))) for row in rows]
+        return [self._call("predict", row) for row in rows]
 
     def margin(self, rows):
-        function = self._function("margin", ctypes.c_int32)
-        return [function(self._pointer(self.encode(row))) for row in rows]
+        return [self._call("margin", row, result=ctypes.c_int32) for row in rows]
 
     def quantize(self, raw):
         """The C arrays (rows, input length) of raw rows."""
@@ -109,7 +129,7 @@ class Compiled:
         return out
 
     def selftest(self):
-        return self._function("selftest")()
+        return self._function("selftest")(*self._scratch_argument())
 
 
 def compile_host(exports: list[Export], folder: Path) -> list[Compiled]:

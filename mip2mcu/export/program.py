@@ -18,13 +18,14 @@ from mip2mcu.export.documentation import (
     describe_features,
     describe_inputs,
 )
-from mip2mcu.export.layouts import Binary, Encoding, LayerContext, Lowered
+from mip2mcu.export.layouts import Binary, Encoding, LayerContext, Lowered, Work
 from mip2mcu.export.layouts.base import activation_kind, input_kind
 from mip2mcu.export.literals import Column, Table, tables_in, unsigned_column, value_type
 from mip2mcu.export.names import Macros, check_name
 from mip2mcu.export.packing import WORD_BITS, words_for
 from mip2mcu.export.planner import choose
 from mip2mcu.export.quantizing import QuantizerProgram, lower_quantizer
+from mip2mcu.export.scratch import Scratch, plan
 from mip2mcu.export.selftest import SelftestProgram, lower_selftest
 from mip2mcu.export.targets import Target
 from mip2mcu.layers import Activation, Requantisation
@@ -35,7 +36,7 @@ ABI = 1
 
 _FIXED_MACROS = (
     "H", "ABI", "MODEL_SHA256", "CLASSES", "INPUTS", "INPUT_LENGTH", "INPUT_PACKED", "INPUT_MIN", "INPUT_MAX", "SUMS",
-    "SCORES", "UNCLASSIFIED", "SCRATCH_BYTES", "RAW_FEATURES", "NO_SELFTEST",
+    "SCORES", "UNCLASSIFIED", "SCRATCH_BYTES", "STATIC_SCRATCH", "RAW_FEATURES", "NO_SELFTEST",
 )  # fmt: skip
 
 
@@ -110,6 +111,8 @@ class Program:
 
     name, macro    prefixes of the external names and of the macros
     input          the array that the caller fills
+    scratch        where the tensors between the layers lie
+    calls          C arguments of each layer's function
     sums           number of sums of the last layer; they lie in [sum_low, sum_high]
     """
 
@@ -122,6 +125,8 @@ class Program:
     input_ranges: tuple[InputRange, ...]
     input: Buffer
     layers: tuple[LayerProgram, ...]
+    scratch: Scratch
+    calls: tuple[str, ...]
     sums: int
     sum_low: int
     sum_high: int
@@ -147,14 +152,19 @@ class Program:
         return sum(table.bytes for table in self.tables)
 
 
-def lower(network: Network, target: Target, name: str, layout: str | None = None) -> Program:
+def lower(
+    network: Network, target: Target, name: str, layout: str | None = None, static_scratch: bool = False
+) -> Program:
     """Every decision about the C of ``network`` for ``target``; ``layout`` forces one layout on all layers.
+
+    ``static_scratch``: the generated file owns the memory for inputs and inner tensors.
 
     Raises `ExportError` where a layer has no layout, a sum could overflow int32_t, or ``name`` is no C identifier.
     """
     check_name(name)
     lowered = [choose(layer, _context(network, k, target), layout) for k, layer in enumerate(network.layers)]
     layers = tuple(_link(network, k, lowered) for k in range(len(lowered)))
+    scratch = plan([_tensor(layer) for layer in layers[:-1]], [entry.work for entry in lowered], static_scratch)
     low, high = network.layer_ranges[-1]
     decision = lower_decision(network.decision, low, high)
     macros = Macros(name, frozenset(f"{name.upper()}_{macro}" for macro in _FIXED_MACROS))
@@ -169,6 +179,8 @@ def lower(network: Network, target: Target, name: str, layout: str | None = None
         input_ranges=describe_inputs(network.input_low, network.input_high),
         input=layers[0].input,
         layers=layers,
+        scratch=scratch,
+        calls=_calls(scratch, f"{name}_input" if static_scratch else "input"),
         sums=len(low),
         sum_low=int(low.min()),
         sum_high=int(high.max()),
@@ -177,6 +189,17 @@ def lower(network: Network, target: Target, name: str, layout: str | None = None
         selftest=lower_selftest(network, layers[0].input.encoding),
         supports=_supports(layers, decision),
     )
+
+
+def _tensor(layer: LayerProgram) -> Work:
+    """The output of ``layer`` as an area of the scratch memory."""
+    return Work(f"hidden{layer.index + 1}", layer.output.c_type, layer.output.length)
+
+
+def _calls(scratch: Scratch, first: str) -> tuple[str, ...]:
+    tensors = (first, *scratch.tensors, "sums")
+    every = zip(tensors[:-1], tensors[1:], scratch.work, strict=True)
+    return tuple(", ".join(argument for argument in step if argument) for step in every)
 
 
 def _supports(layers: tuple[LayerProgram, ...], decision: DecisionProgram) -> tuple[str, ...]:

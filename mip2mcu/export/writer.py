@@ -26,15 +26,22 @@ class Export:
 
 
 def generate(
-    network: Network, target: Target | str = "cortex-m", name: str = "model", *, layout: str | None = None
+    network: Network,
+    target: Target | str = "cortex-m",
+    name: str = "model",
+    *,
+    layout: str | None = None,
+    static_scratch: bool = False,
 ) -> Export:
     """C of ``network`` for ``target``, every external name with the prefix ``name``; writes nothing.
 
-    ``layout`` forces one layout (see `mip2mcu.export.layouts`) on every layer. The same network gives the same text.
+    ``layout`` forces one layout (see `mip2mcu.export.layouts`) on every layer. With ``static_scratch`` the file owns
+    its memory and the caller fills ``name_input``: faster on some cores, but not re-entrant. The same network gives the
+    same text.
     Raises `ExportError` for an unknown target or layout, a bad name, and a network that cannot become safe C.
     """
     found = find_target(target)
-    program = lower(network, found, name, layout)
+    program = lower(network, found, name, layout, static_scratch)
     return Export(name, found, program, MappingProxyType(render(program)))
 
 
@@ -45,12 +52,13 @@ def export(
     name: str = "model",
     *,
     layout: str | None = None,
+    static_scratch: bool = False,
 ) -> Export:
     """Write NAME.h, NAME.c and README.md for ``network`` into the folder ``out``, which is made if its parent exists.
 
     Files that mip2mcu has generated are replaced; a foreign file in the way raises `ExportError`, nothing is written.
     """
-    generated = generate(network, target, name, layout=layout)
+    generated = generate(network, target, name, layout=layout, static_scratch=static_scratch)
     folder = Path(out)
     try:
         _write(generated.files, folder)

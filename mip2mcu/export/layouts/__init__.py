@@ -6,17 +6,21 @@ name in the tests' list of layouts, which compares it with the reference on rand
 
 from __future__ import annotations
 
-from mip2mcu.export.layouts.base import Binary, Encoding, LayerContext, Layout, Lowered
+from mip2mcu.export.layouts.base import Binary, Encoding, LayerContext, Layout, Lowered, Work
 from mip2mcu.export.layouts.bit_planes import BitPlanesLayout
+from mip2mcu.export.layouts.conv import ConvLayout
 from mip2mcu.export.layouts.dense import DenseLayout
+from mip2mcu.export.layouts.pool import PoolLayout
 
 LAYOUTS: dict[str, Layout] = {
     layout.name: layout
     for layout in (
         BitPlanesLayout(),
         DenseLayout(),
+        ConvLayout(),
+        PoolLayout(),
     )
 }
 """Every layout by name; of two that need the same flash, the earlier is taken."""
 
-__all__ = ["LAYOUTS", "Binary", "Encoding", "LayerContext", "Layout", "Lowered"]
+__all__ = ["LAYOUTS", "Binary", "Encoding", "LayerContext", "Layout", "Lowered", "Work"]

@@ -1,0 +1,241 @@
+"""Convolutions: dense weights, computed where they stand, without a copy of every window (im2col).
+
+    sum = bias[channel];  sum += weights[channel][c][r][k] * source[c][row * stride + r][column * stride + k]
+
+for the input channels c, kernel rows r and kernel columns k in this order. A *tile* of neighbouring columns is computed
+at once, so that one load of a weight serves several sums and neighbouring sums share their inputs.
+
+Padding: a *band* of the rows that a few output rows need is copied with the padding around them, so that no sum has to
+ask where the image ends. Without padding the windows are read from the input itself.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from mip2mcu.export.layouts.base import Encoding, LayerContext, Lowered, Work, sum_type
+from mip2mcu.export.literals import Column, Table, accumulator_type, column, table, tables_in, value_type
+from mip2mcu.export.targets import Target
+from mip2mcu.layers import Activation, Conv2d, Layer, Shape
+from mip2mcu.ranges import IntArray, prefix_range
+
+_UNROLLED_COLUMNS = 8
+"""Kernel rows of at most this many weights are written out."""
+_BAND_OVERHEAD = 0.04
+"""Share of a convolution's time that copying into bands may take before a band is made to serve more rows."""
+_INSTRUCTIONS_A_COPY, _INSTRUCTIONS_A_PRODUCT, _INSTRUCTIONS_A_ROW = 5, 2, 4
+
+
+@dataclass(frozen=True)
+class Band:
+    """Input rows and their padding, ``rows`` of ``columns`` for each channel, which serve ``serves`` output rows.
+
+    padding    (top, left, bottom, right)
+    value      what the padding is filled with
+    outside    C condition that the row y, counted from the first row of the padding, is padding; empty where none is
+    """
+
+    rows: int
+    columns: int
+    serves: int
+    padding: tuple[int, int, int, int]
+    value: int
+    outside: str
+
+
+@dataclass(frozen=True)
+class Tiles:
+    """Columns of a row in tiles of ``size``; the last tile begins at ``last``, over columns of the one before it."""
+
+    size: int
+    count: int
+    last: int
+
+    @property
+    def overlap(self) -> bool:
+        """The last tile repeats columns of the one before it."""
+        return self.last != (self.count - 1) * self.size
+
+
+@dataclass(frozen=True)
+class ConvDetails:
+    """Numbers of the partials ``conv*``.
+
+    image         channels, rows and columns of the input
+    kernel        rows and columns
+    output        channels, rows and columns of the output
+    source_type   C type of what the windows are read from, the input or the band
+    row_step      elements from one row of it to the next
+    channel_step  elements from one channel of it to the next
+    product_type  holds every single product
+    """
+
+    weights: Table
+    bias: Column
+    image: Shape
+    kernel: tuple[int, int]
+    stride: tuple[int, int]
+    output: Shape
+    band: Band | None
+    source_type: str
+    row_step: int
+    channel_step: int
+    tiles: Tiles
+    product_type: str
+
+    @property
+    def source(self) -> str:
+        """C name of what the windows are read from."""
+        return "input" if self.band is None else "band"
+
+    @property
+    def bands(self) -> int:
+        """How often the band is filled."""
+        return 0 if self.band is None else self.output[1] // self.band.serves
+
+    @property
+    def even_rows(self) -> int:
+        """Kernel rows of all channels where they lie equally far apart, else 0."""
+        channels, rows = self.image[0], self.kernel[0]
+        even = channels == 1 or rows == 1 or self.channel_step == rows * self.row_step
+        return channels * rows if even else 0
+
+    @property
+    def even_step(self) -> int:
+        """Elements from one of the `even_rows` to the next."""
+        return self.channel_step if self.kernel[0] == 1 else self.row_step
+
+    @property
+    def unrolled(self) -> bool:
+        """A kernel row is written out."""
+        return self.kernel[1] <= _UNROLLED_COLUMNS
+
+    @property
+    def kernel_size(self) -> int:
+        """Weights of one output channel."""
+        return self.image[0] * self.kernel[0] * self.kernel[1]
+
+
+class ConvLayout:
+    """One int8_t (or int16_t) a weight."""
+
+    name = "conv"
+    summary = "convolutions: one int8_t a weight, int16_t where a weight needs it"
+
+    def accepts(self, layer: Layer, context: LayerContext) -> str | None:
+        """Takes every convolution."""
+        return None if isinstance(layer, Conv2d) else "takes convolutions only"
+
+    def lower(self, layer: Layer, context: LayerContext) -> Lowered:
+        """The layer as a table of weights, one output channel behind the other."""
+        assert isinstance(layer, Conv2d)
+        least, most = tap_range(layer, context)
+        flat = layer.weights.reshape(layer.units, -1)
+        low, high = prefix_range(flat, layer.bias, least, most)
+        accumulator = sum_type(low, high, context)
+        kernel = layer.weights.shape
+        weights = table(
+            f"{context.prefix}_weights",
+            layer.weights,
+            row=kernel[3],
+            comment=f"Layer {context.index}: of each output channel, {kernel[1]} kernels of {kernel[2]} x {kernel[3]}.",
+        )
+        bias = column(f"{context.prefix}_bias", layer.bias)
+        products = np.stack([flat * least, flat * most])
+        product = accumulator_type(int(products.min()), int(products.max()), int_bits=context.target.int_bits)
+        assert product is not None
+        details = _geometry(layer, context, weights, bias, product)
+        return Lowered(
+            layout=self.name,
+            partial="conv",
+            description=f"convolution with kernels of {kernel[2]} x {kernel[3]} {weights.c_type} weights",
+            reads=Encoding.VALUES,
+            tables=(weights, *tables_in(bias)),
+            details=details,
+            sum_low=low,
+            sum_high=high,
+            sum_type=accumulator,
+            supports=("clear_words",) if layer.activation is Activation.SIGN else (),
+            work=_work(details),
+        )
+
+
+def tap_range(layer: Conv2d, context: LayerContext) -> tuple[IntArray, IntArray]:
+    """Least and largest value (channels * kernel rows * kernel columns,) that each weight ever meets."""
+    low, high = (_windows(layer, end.reshape(context.input_shape)) for end in (context.input_low, context.input_high))
+    return low.min(axis=(1, 2)).reshape(-1), high.max(axis=(1, 2)).reshape(-1)
+
+
+def _windows(layer: Conv2d, image: IntArray) -> IntArray:
+    """All windows (channels, down, across, kernel rows, kernel columns) of the padded image, as a view."""
+    top, left, bottom, right = layer.padding
+    padded = np.pad(image, ((0, 0), (top, bottom), (left, right)), constant_values=np.int64(layer.padding_value))
+    view = np.lib.stride_tricks.sliding_window_view(padded, layer.weights.shape[2:], axis=(1, 2))
+    return view[:, :: layer.stride[0], :: layer.stride[1]]
+
+
+def _geometry(layer: Conv2d, context: LayerContext, weights: Table, bias: Column, product: str) -> ConvDetails:
+    image, kernel, stride = context.input_shape, layer.weights.shape[2:], layer.stride
+    channels, down, across = layer.output_shape(image)
+    low, high = int(context.input_low.min()), int(context.input_high.max())
+    if kernel == (1, 1) and stride == (1, 1):
+        image, down, across = (image[0], 1, image[1] * image[2]), 1, down * across
+    band = _band(layer, image, down, across) if any(layer.padding) else None
+    rows, columns = (band.rows, band.columns) if band else image[1:]
+    if band:
+        low, high = min(low, band.value), max(high, band.value)
+    source_type = value_type(low, high)
+    assert source_type is not None
+    return ConvDetails(
+        weights=weights,
+        bias=bias,
+        image=image,
+        kernel=kernel,
+        stride=stride,
+        output=(channels, down, across),
+        band=band,
+        source_type=source_type,
+        row_step=columns,
+        channel_step=rows * columns,
+        tiles=choose_tiles(across, kernel[1], stride[1], context.target),
+        product_type=product,
+    )
+
+
+def _band(layer: Conv2d, image: Shape, down: int, across: int) -> Band:
+    """The band that serves the fewest output rows at an acceptable overhead."""
+    top, left, bottom, right = layer.padding
+    kernel_rows, row_stride = layer.weights.shape[2], layer.stride[0]
+    columns = image[2] + left + right
+    for serves in (n for n in range(1, down + 1) if down % n == 0):
+        rows = kernel_rows + (serves - 1) * row_stride
+        copied = image[0] * rows * columns * _INSTRUCTIONS_A_COPY
+        computed = _INSTRUCTIONS_A_PRODUCT * layer.weights.size * serves * across
+        if copied <= _BAND_OVERHEAD * computed:
+            break
+    conditions = [f"y < {top}U"] * (top > 0) + [f"y >= {top + image[1]}U"] * (bottom > 0)
+    return Band(rows, columns, serves, layer.padding, layer.padding_value, " || ".join(conditions))
+
+
+def choose_tiles(across: int, columns: int, stride: int, target: Target) -> Tiles:
+    """The tiles that compute a row of ``across`` sums with the fewest instructions."""
+
+    def cost(size: int) -> int:
+        loads = columns + min(size * columns, (size - 1) * stride + columns)
+        return -(-across // size) * (loads + _INSTRUCTIONS_A_PRODUCT * size * columns + _INSTRUCTIONS_A_ROW)
+
+    size = min(range(1, min(across, _tile_limit(target)) + 1), key=lambda size: (cost(size), size))
+    return Tiles(size, -(-across // size), across - size)
+
+
+def _tile_limit(target: Target) -> int:
+    """Most sums that stay in registers, beside as many inputs, a weight and the pointers."""
+    return 2 if target.registers < 10 else 6 if target.registers > 20 else 5
+
+
+def _work(details: ConvDetails) -> Work | None:
+    if details.band is None:
+        return None
+    return Work("band", details.source_type, details.image[0] * details.band.rows * details.band.columns)

@@ -1,0 +1,121 @@
+"""Where the tensors between layers lie: planned by lifetime, one array an element type.
+
+A tensor lives from the layer that writes it to the next, which reads it; a layer's work area lives as long as that
+layer runs. Tensors go alternately to the beginning and to the end of their array, a work area behind the tensor at the
+beginning. So an array needs no more than what is alive in one layer, and no plan can do with less. Types never share an
+array: nothing is read as another type than it was written, and no cast can break alignment or aliasing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum
+
+from mip2mcu.export.layouts import Work
+from mip2mcu.export.literals import TYPE_BYTES
+
+STACK_LIMIT = 256
+"""Most bytes that a generated function takes on the stack for tensors; above it the caller provides them."""
+
+_NAMES = {"uint32_t": "words", "int16_t": "halves", "uint8_t": "bytes", "int8_t": "signed_bytes"}
+_GRANULE = 4
+
+
+class Home(Enum):
+    """Where the arrays are."""
+
+    STACK = "stack"
+    CALLER = "caller"
+    STATIC = "static"
+
+
+@dataclass(frozen=True)
+class Region:
+    """An array that tensors share."""
+
+    name: str
+    c_type: str
+    length: int
+
+    @property
+    def bytes(self) -> int:
+        """Size of the array."""
+        return self.length * TYPE_BYTES[self.c_type]
+
+
+@dataclass(frozen=True)
+class Scratch:
+    """The plan.
+
+    regions    widest type first; as members of a struct they need no padding
+    tensors    C expression of each inner tensor: its first element, as a pointer
+    work       C expression of each layer's work area; empty where it has none
+    """
+
+    home: Home
+    regions: tuple[Region, ...]
+    tensors: tuple[str, ...]
+    work: tuple[str, ...]
+
+    @property
+    def bytes(self) -> int:
+        """Size of all regions together."""
+        return sum(region.bytes for region in self.regions)
+
+    @property
+    def caller_bytes(self) -> int:
+        """Bytes that the caller must provide."""
+        return self.bytes if self.home is Home.CALLER else 0
+
+
+def plan(tensors: Sequence[Work], work: Sequence[Work | None], static: bool = False) -> Scratch:
+    """Places for the tensors between layers and the work area of each layer (one more than tensors)."""
+    ends = [None, *tensors, None]
+    alive = [(ends[k], work[k], ends[k + 1]) for k in range(len(work))]
+    lengths = {
+        c_type: max(sum(one.length for one in step if one is not None and one.c_type == c_type) for step in alive)
+        for c_type in _NAMES
+    }
+    home = _home(sum(TYPE_BYTES[c_type] * length for c_type, length in lengths.items()), static)
+    if home is not Home.STACK:
+        lengths = {c_type: _rounded(c_type, length) for c_type, length in lengths.items()}
+    names = {c_type: _name(c_type, [*tensors, *work]) for c_type in lengths}
+    access = {Home.STACK: "", Home.CALLER: "scratch->", Home.STATIC: "scratch."}[home]
+
+    def pointer(one: Work, offset: int) -> str:
+        array = access + names[one.c_type]
+        return f"&{array}[{offset}]" if offset else array
+
+    def offset(k: int) -> int:
+        """Of tensor ``k``: those with an even number begin at 0, the others end at the end."""
+        return 0 if k % 2 == 0 else lengths[tensors[k].c_type] - tensors[k].length
+
+    def work_offset(k: int, area: Work) -> int:
+        """Behind the tensor at the beginning that layer ``k`` reads or writes."""
+        first = [one for j, one in ((k - 1, ends[k]), (k, ends[k + 1])) if one is not None and j % 2 == 0]
+        return sum(one.length for one in first if one.c_type == area.c_type)
+
+    return Scratch(
+        home,
+        tuple(Region(names[c_type], c_type, length) for c_type, length in lengths.items() if length),
+        tuple(pointer(one, offset(k)) for k, one in enumerate(tensors)),
+        tuple("" if area is None else pointer(area, work_offset(k, area)) for k, area in enumerate(work)),
+    )
+
+
+def _home(total: int, static: bool) -> Home:
+    if static:
+        return Home.STATIC
+    return Home.STACK if total <= STACK_LIMIT else Home.CALLER
+
+
+def _rounded(c_type: str, length: int) -> int:
+    """``length`` up to whole granules of bytes, so that a struct of regions has the same size on every core."""
+    return -(-length * TYPE_BYTES[c_type] // _GRANULE) * _GRANULE // TYPE_BYTES[c_type]
+
+
+def _name(c_type: str, areas: Sequence[Work | None]) -> str:
+    """The only area's own name, or what several share."""
+    own = [area.name for area in areas if area is not None and area.c_type == c_type]
+    return own[0] if len(own) == 1 else _NAMES[c_type]
