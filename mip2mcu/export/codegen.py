@@ -37,9 +37,19 @@ def narrow(c_type: str, expression: str) -> str:
     return expression if c_type in _WIDE else f"({c_type})({expression})"
 
 
-def add(total: str, c_type: str, term: str) -> str:
-    """The statement that adds ``term`` to ``total``; a narrow total is narrowed explicitly."""
-    return f"{total} += {term};" if c_type in _WIDE else f"{total} = {narrow(c_type, f'{total} + {term}')};"
+def add(total: str, c_type: str, term: str, sign: str = "+") -> str:
+    """The statement that adds ``term`` to ``total`` (or subtracts it); a narrow total is narrowed explicitly."""
+    return f"{total} {sign}= {term};" if c_type in _WIDE else f"{total} = {narrow(c_type, f'{total} {sign} {term}')};"
+
+
+def fetch(table: Table, pointer: str, offset: int) -> str:
+    """C text that reads the entry ``offset`` behind ``pointer``; offsets ascend from 0 up to the next `skip`."""
+    return flash(table, f"{pointer}[{offset}]")
+
+
+def skip(table: Table, pointer: str, count: int) -> str:
+    """The statement that moves ``pointer`` behind ``count`` entries of ``table`` that `fetch` has read."""
+    return f"{pointer}++;" if count == 1 else f"{pointer} += {count};"
 
 
 def times(variable: str, factor: int) -> str:
@@ -77,7 +87,7 @@ def _environment() -> Environment:
         keep_trailing_newline=True,
     )
     environment.filters.update(in_comment=in_comment, in_markdown=in_markdown, literal=literal)
-    environment.globals.update(flash=flash, pick=pick, narrow=narrow, add=add)
+    environment.globals.update(flash=flash, pick=pick, fetch=fetch, skip=skip, narrow=narrow, add=add)
     environment.globals.update(times=times, parameters=parameters, arguments=arguments)
     environment.globals.update(marker=MARKER, abi=ABI)
     return environment

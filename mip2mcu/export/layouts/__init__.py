@@ -10,13 +10,22 @@ from mip2mcu.export.layouts.base import Binary, Encoding, LayerContext, Layout, 
 from mip2mcu.export.layouts.bit_planes import BitPlanesLayout
 from mip2mcu.export.layouts.conv import ConvLayout
 from mip2mcu.export.layouts.dense import DenseLayout
+from mip2mcu.export.layouts.grouped import GroupedLayout
+from mip2mcu.export.layouts.lists import Coding
 from mip2mcu.export.layouts.pool import PoolLayout
+from mip2mcu.export.layouts.sparse import SparseLayout
 
 LAYOUTS: dict[str, Layout] = {
     layout.name: layout
     for layout in (
         BitPlanesLayout(),
         DenseLayout(),
+        SparseLayout("sparse_delta8", Coding.DELTA8),
+        SparseLayout("sparse_index8", Coding.INDEX8),
+        SparseLayout("sparse_index16", Coding.INDEX16),
+        GroupedLayout("grouped_delta8", Coding.DELTA8),
+        GroupedLayout("grouped_index8", Coding.INDEX8),
+        GroupedLayout("grouped_index16", Coding.INDEX16),
         ConvLayout(),
         PoolLayout(),
     )

@@ -36,7 +36,10 @@ class Binary(Enum):
 
 @dataclass(frozen=True)
 class LayerContext:
-    """Where a layer stands: its index in the network, the target, and its inputs' shape, ranges (inputs,) and kind."""
+    """Where a layer stands: its index in the network, the target, and its inputs' shape, ranges (inputs,) and kind.
+
+    compact    prefer small code to fast code, in layouts that have the choice
+    """
 
     index: int
     target: Target
@@ -44,6 +47,7 @@ class LayerContext:
     input_low: IntArray
     input_high: IntArray
     binary: Binary | None
+    compact: bool = False
 
     @property
     def prefix(self) -> str:
@@ -94,8 +98,13 @@ class Lowered:
 class Layout(Protocol):
     """One way to hold a layer's weights."""
 
-    name: str
-    summary: str
+    @property
+    def name(self) -> str:
+        """By which users choose it."""
+
+    @property
+    def summary(self) -> str:
+        """One line for a table of layouts."""
 
     def accepts(self, layer: Layer, context: LayerContext) -> str | None:
         """None where `lower` works, else the reason why not (a clause that follows "it")."""

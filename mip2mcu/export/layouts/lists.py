@@ -1,0 +1,276 @@
+"""Lists of input positions: what sparse weights are in flash, shared by the layouts `sparse` and `grouped`.
+
+The weights of one value of a unit are a run; each position in it costs one entry and one addition. Magnitudes are
+levels, from the largest v_1 down to v_m; every level has a run of positive and a run of negative weights:
+
+    running = 0
+    for k = 1 .. m:    running += inputs of +v_k;  running -= inputs of -v_k;  sum += running * (v_k - v_(k+1))
+
+with v_(m+1) = 0, which is sum_i w_i x_i without one multiplication a weight. Three codings of a run's entries:
+
+    DELTA8    uint8_t steps from position to position, the first step from the unit's first input; see `bridges`
+    INDEX8    uint8_t indices into a page of 256 inputs; each level has its runs once a page
+    INDEX16   uint16_t indices
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import Enum
+from itertools import pairwise
+from typing import TypeAlias
+
+import numpy as np
+
+from mip2mcu.export.layouts.base import LayerContext
+from mip2mcu.export.layouts.bridges import Runs, bridged
+from mip2mcu.export.literals import Column, Table, column, unsigned_column
+from mip2mcu.export.targets import Target
+from mip2mcu.layers import Dense
+from mip2mcu.ranges import IntArray, sum_range
+
+PAGE = 256
+"""Inputs that a uint8_t index tells apart."""
+UNROLL = 4
+"""Entries a turn of the inner loop; 8 would save another 5 % of the instructions for 200 bytes of code."""
+
+
+class Coding(Enum):
+    """How the positions of a run are written."""
+
+    DELTA8 = "8-bit steps"
+    INDEX8 = "8-bit indices"
+    INDEX16 = "16-bit indices"
+
+
+@dataclass(frozen=True)
+class Run:
+    """Consecutive entries: the inputs ``positions``, whose sum is added (``sign`` +1) or subtracted at ``level``."""
+
+    level: int
+    sign: int
+    positions: list[int]
+
+
+UnitRuns: TypeAlias = tuple[Run, ...]
+"""The runs of one unit in the order of emission."""
+
+
+@dataclass(frozen=True)
+class Lists:
+    """Every unit's runs and what they are in flash.
+
+    counts    number of entries of each run
+    entries   of all runs
+    first     the input from which the unit's positions count; None where that is input 0
+    pages     runs that each sign of a level consists of
+    """
+
+    units: tuple[UnitRuns, ...]
+    counts: Table
+    entries: Table
+    first: Column | None
+    pages: int
+
+    @property
+    def tables(self) -> tuple[Table, ...]:
+        """Tables in order of emission."""
+        return (*((self.first,) if isinstance(self.first, Table) else ()), self.counts, self.entries)
+
+    @property
+    def bytes(self) -> int:
+        """Flash that the tables take."""
+        return sum(table.bytes for table in self.tables)
+
+
+@dataclass(frozen=True)
+class ListsDetails:
+    """Numbers of the partials ``sparse`` and ``grouped``.
+
+    levels         number of magnitudes
+    pages          runs that each sign of a level consists of
+    factors        by level: what its running sum is multiplied with
+    steps          entries are steps, not indices
+    unroll         entries a turn of the inner loop: 4, or 1 where code is to be small
+    count_type     C type of the number of entries left in a run
+    running_type   C type of the running sum (`grouped`)
+    non_zeros      weights that are not 0
+    bridges        further entries, which close gaps between steps
+    """
+
+    entries: Table
+    counts: Table
+    first: Column | None
+    bias: Column
+    factors: Column
+    levels: int
+    pages: int
+    steps: bool
+    unroll: int
+    count_type: str
+    running_type: str
+    non_zeros: int
+    bridges: int
+
+
+def list_details(
+    lists: Lists,
+    layer: Dense,
+    levels: tuple[int, ...],
+    coding: Coding,
+    context: LayerContext,
+    running_type: str = "",
+) -> ListsDetails:
+    """What the partials know about ``lists``, built from ``layer``."""
+    non_zeros = int(np.count_nonzero(layer.weights))
+    return ListsDetails(
+        entries=lists.entries,
+        counts=lists.counts,
+        first=lists.first,
+        bias=column(f"{context.prefix}_bias", layer.bias),
+        factors=column(f"{context.prefix}_factors", np.array(factors(levels))),
+        levels=len(levels),
+        pages=lists.pages,
+        steps=coding is Coding.DELTA8,
+        unroll=1 if context.compact else UNROLL,
+        count_type=loop_type(max(lists.counts.values), context.target),
+        running_type=running_type,
+        non_zeros=non_zeros,
+        bridges=sum(lists.counts.values) - non_zeros,
+    )
+
+
+def loop_type(count: int, target: Target) -> str:
+    """C type of a variable that counts ``count`` turns down to 0."""
+    return "uint8_t" if target.int_bits < 32 and count <= 255 else target.index_type
+
+
+def magnitudes(weights: IntArray) -> tuple[int, ...]:
+    """The different magnitudes of the non-zero weights, the largest first; (1,) where there are none."""
+    found = np.unique(np.abs(weights))
+    return tuple(int(v) for v in found[found > 0][::-1]) or (1,)
+
+
+def factors(levels: tuple[int, ...]) -> tuple[int, ...]:
+    """v_k - v_(k+1) of each level."""
+    return tuple(v - below for v, below in pairwise((*levels, 0)))
+
+
+def build_lists(weights: IntArray, levels: tuple[int, ...], coding: Coding, context: LayerContext) -> Lists:
+    """The runs of ``weights`` (units, inputs), counted from input 0 or from each unit's first: what is smaller."""
+    rows = [_runs_by_value(row, levels) for row in weights]
+    starts = np.array([min((run[0] for run in runs.values() if run), default=0) for runs in rows])
+    candidates = [_write(rows, levels, coding, np.zeros_like(starts), context)]
+    if coding is not Coding.INDEX16 and starts.any():
+        candidates.append(_write(rows, levels, coding, starts, context))
+    return min(candidates, key=lambda lists: (lists.bytes, lists.pages))
+
+
+def _runs_by_value(row: IntArray, levels: tuple[int, ...]) -> Runs:
+    return {sign * v: np.flatnonzero(row == sign * v).tolist() for v in levels for sign in (1, -1)}
+
+
+def _write(
+    rows: list[Runs], levels: tuple[int, ...], coding: Coding, first: IntArray, context: LayerContext
+) -> Lists:
+    if coding is Coding.DELTA8:
+        rows = [bridged(runs, int(start)) for runs, start in zip(rows, first, strict=True)]
+    pages = 1
+    if coding is Coding.INDEX8:
+        spans = [max((run[-1] for run in runs.values() if run), default=start) - start
+                 for runs, start in zip(rows, first.tolist(), strict=True)]  # fmt: skip
+        pages = max(spans) // PAGE + 1
+        first = np.clip(first, 0, max(0, len(context.input_low) - PAGE * (pages - 1)))
+    units = tuple(_cut(runs, levels, pages, int(start)) for runs, start in zip(rows, first, strict=True))
+    counts = np.array([len(run.positions) for runs in units for run in runs])
+    entries = [_entries(runs, coding, start) for runs, start in zip(units, first.tolist(), strict=True)]
+    return Lists(
+        units=units,
+        counts=_unsigned(f"{context.prefix}_counts", counts, f"Layer {context.index}: number of entries of each run."),
+        entries=_entry_table(entries, coding, context),
+        first=unsigned_column(f"{context.prefix}_first", first) if first.any() else None,
+        pages=pages,
+    )
+
+
+def _cut(runs: Runs, levels: tuple[int, ...], pages: int, first: int) -> UnitRuns:
+    """The runs in the order of emission: by level, page and sign."""
+    if pages == 1:
+        return tuple(Run(k, sign, list(runs[sign * v])) for k, v in enumerate(levels) for sign in (1, -1))
+    return tuple(
+        Run(k, sign, [q for q in runs[sign * v] if (q - first) // PAGE == page])
+        for k, v in enumerate(levels)
+        for page in range(pages)
+        for sign in (1, -1)
+    )
+
+
+def _entries(runs: UnitRuns, coding: Coding, first: int) -> list[int]:
+    if coding is Coding.DELTA8:
+        return [b - a for run in runs for a, b in pairwise([first, *run.positions])]
+    if coding is Coding.INDEX8:
+        return [(q - first) % PAGE for run in runs for q in run.positions]
+    return [q for run in runs for q in run.positions]
+
+
+def _entry_table(entries: list[list[int]], coding: Coding, context: LayerContext) -> Table:
+    c_type = "uint16_t" if coding is Coding.INDEX16 else "uint8_t"
+    flat = tuple(entry for unit in entries for entry in unit) or (0,)
+    what = "steps from input to input" if coding is Coding.DELTA8 else "indices of inputs"
+    comment = f"Layer {context.index}: {what}, run by run; each level of each unit has its positive weights first."
+    return Table(f"{context.prefix}_entries", c_type, flat, comment=comment)
+
+
+def _unsigned(name: str, values: IntArray, comment: str) -> Table:
+    c_type = "uint8_t" if values.max() <= 255 else "uint16_t"
+    return Table(name, c_type, tuple(values.tolist()), comment=comment)
+
+
+# ---- ranges --------------------------------------------------------------------------------------------------------
+
+
+def running_range(units: Iterable[UnitRuns], start: IntArray, low: IntArray, high: IntArray) -> tuple[int, int]:
+    """Smallest and largest value that a sum of all entries takes, entry by entry, from ``start`` (units,) on."""
+    ends = [_prefix_ends(runs, low, high) for runs in units]
+    least = min(int(begin + below) for begin, (below, _) in zip(start, ends, strict=True))
+    return least, max(int(begin + above) for begin, (_, above) in zip(start, ends, strict=True))
+
+
+def _prefix_ends(runs: UnitRuns, low: IntArray, high: IntArray) -> tuple[int, int]:
+    positions = np.array([q for run in runs for q in run.positions], dtype=np.int64)
+    signs = np.repeat([run.sign for run in runs], [len(run.positions) for run in runs])
+    before = _multiples_before(positions, signs)
+    after = before + signs
+    x_low, x_high = low[positions], high[positions]
+    below = np.minimum(after * x_low, after * x_high) - np.minimum(before * x_low, before * x_high)
+    above = np.maximum(after * x_low, after * x_high) - np.maximum(before * x_low, before * x_high)
+    return min(0, int(np.cumsum(below).min(initial=0))), max(0, int(np.cumsum(above).max(initial=0)))
+
+
+def _multiples_before(positions: IntArray, signs: IntArray) -> IntArray:
+    """How often each entry's input is in the sum already; not 0 only where inputs have several entries."""
+    before = np.zeros(len(positions), dtype=np.int64)
+    if len(np.unique(positions)) < len(positions):
+        multiples: dict[int, int] = {}
+        for k, (q, sign) in enumerate(zip(positions.tolist(), signs.tolist(), strict=True)):
+            before[k] = multiples.get(q, 0)
+            multiples[q] = multiples.get(q, 0) + sign
+    return before
+
+
+def level_range(
+    lists: Lists, levels: tuple[int, ...], bias: IntArray, low: IntArray, high: IntArray
+) -> tuple[int, int]:
+    """Smallest and largest value of the sums after each level, and of the products that are added to them."""
+    steps = np.array(factors(levels))[:, None]
+    ends = [(int(bias.min()), int(bias.max()))]
+    for runs, offset in zip(lists.units, bias, strict=True):
+        multiples = np.zeros((len(levels), len(low)), dtype=np.int64)
+        for run in runs:
+            np.add.at(multiples[run.level], np.array(run.positions, dtype=np.int64), run.sign)
+        products = steps * np.cumsum(multiples, axis=0)
+        for parts, start in ((products, 0), (np.cumsum(products, axis=0), offset)):
+            below, above = sum_range(parts, np.full(len(levels), start), low, high)
+            ends.append((int(below.min()), int(above.max())))
+    return min(below for below, _ in ends), max(above for _, above in ends)

@@ -1,0 +1,103 @@
+"""Networks for the tests of sparse layouts, and the comparison of their C with `Network` on the host and on cores."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from mip2mcu.decisions import Argmax
+from mip2mcu.export import TARGETS, Export, generate
+from mip2mcu.layers import Activation, Dense, Requantisation
+from mip2mcu.network import Network
+from mip2mcu.verify.cores import core_for
+from mip2mcu.verify.harness import Harness, build
+from mip2mcu.verify.runners import RUNNERS
+from mip2mcu.verify.toolchains import find_toolchain
+from tests.conftest import require
+from tests.export_support import assert_equal_to_network, compile_host, exports_of, random_rows
+
+CORES = ("cortex-m0", "rv32imc")
+"""Instruction sets on which every layout is compared with `Network`."""
+
+
+def network_of(*layers: Dense, low=0, high=255) -> Network:
+    """``layers`` behind inputs of [low, high], decided by ARGMAX."""
+    inputs, units = layers[0].weights.shape[1], layers[-1].units
+    classes = tuple(f"c{c}" for c in range(units))
+    return Network(np.full(inputs, low), np.full(inputs, high), layers, Argmax(units), classes)
+
+
+def linear(weights, bias=None, low=0, high=255) -> Network:
+    """One dense layer."""
+    weights = np.array(weights)
+    return network_of(Dense(weights, np.zeros(len(weights)) if bias is None else np.array(bias)), low=low, high=high)
+
+
+def random_sparse(rng, shape, values: Sequence[int]):
+    """Weights (units, inputs) drawn from ``values`` at a random density, some rows of them block-diagonal or zero."""
+    density = rng.choice([0.002, 0.02, 0.1, 0.3, 1.0])
+    weights = np.where(rng.random(shape) < density, rng.choice(values, shape), 0)
+    if rng.integers(0, 3) == 0:
+        block = max(1, shape[1] // shape[0])
+        weights *= np.arange(shape[1]) // block == np.arange(shape[0])[:, None]
+    if rng.integers(0, 3) == 0:
+        weights[rng.integers(0, shape[0])] = 0
+    return weights
+
+
+def _random_layer(rng, low, high, units: int, values: Sequence[int]) -> Dense:
+    weights = random_sparse(rng, (units, len(low)), values)
+    bias = rng.integers(-300, 301, units)
+    if rng.integers(0, 2):
+        return Dense(weights, bias, Activation.SIGN)
+    top = np.maximum(Dense(weights, bias).sum_range(low, high)[1], 1)
+    pre = np.array([max(0, int(t).bit_length() - 16) for t in top])
+    scale = Requantisation(pre, rng.integers(1, 32768, units), rng.integers(10, 31, units))
+    return Dense(weights, bias, Activation.RELU, scale)
+
+
+def random_network(seed: int, values: Sequence[int]) -> Network:
+    """One or two layers with weights out of ``values`` behind inputs of any kind, determined by ``seed``."""
+    rng = np.random.default_rng(seed)
+    inputs = int(rng.choice([1, 3, 40, 255, 256, 257, 700, 1500]))
+    kinds = [(0, 255), (0, 1), (-1, 1), (-128, 127), (-1000, 3000)]
+    low, high = (np.full(inputs, end) for end in kinds[rng.integers(0, len(kinds))])
+    layers, ends = [], (low, high)
+    if rng.integers(0, 2):
+        layers.append(_random_layer(rng, *ends, int(rng.choice([1, 5, 33, 200])), values))
+        ends = layers[-1].output_range(*ends)
+    units = int(rng.choice([1, 2, 10]))
+    layers.append(Dense(random_sparse(rng, (units, len(ends[0])), values), rng.integers(-300, 301, units)))
+    return Network(low, high, tuple(layers), Argmax(units), tuple(f"c{c}" for c in range(units)))
+
+
+def assert_exact(networks: Sequence[Network], folder, layout: str, target="host") -> list[Export]:
+    """The C of ``networks`` in ``layout`` for ``target`` equals them on this machine; returns what was generated."""
+    exports = exports_of(networks, target, layout)
+    for network, compiled in zip(networks, compile_host(exports, folder), strict=True):
+        assert_equal_to_network(compiled, network, random_rows(network, 12, np.random.default_rng(7)))
+    return exports
+
+
+def assert_exact_on_core(network: Network, folder, layout: str, target: str) -> None:
+    """The C of ``network`` in ``layout`` equals it on an emulated core."""
+    require(target in TARGETS, f"there is no target {target} yet")
+    core, row = core_for(TARGETS[target]), TARGETS[target]
+    runner = RUNNERS["unicorn"]
+    require(runner.is_installed(core), "unicorn is not installed")
+    toolchain = find_toolchain(row)
+    files = generate(network, target, "model", layout=layout).files
+    program = build(files, folder, network=network, name="model", target=row, core=core, toolchain=toolchain)
+    harness = Harness(program, runner)
+    rows = random_rows(network, 6, np.random.default_rng(7))
+    results = harness.infer(rows)
+    np.testing.assert_array_equal(results.sums, network.sums(rows))
+    np.testing.assert_array_equal(results.predicted, network.predict(rows))
+    np.testing.assert_array_equal(results.margin, network.margin(rows))
+    assert harness.selftest() == 0
+
+
+def tables(export: Export, layer: int = 0) -> dict[str, list[int]]:
+    """The values of a layer's tables, by their names without the layer's prefix."""
+    return {t.name.split("_", 1)[1]: list(t.values) for t in export.program.layers[layer].tables}
