@@ -30,7 +30,7 @@ from mip2mcu.mip.pieces import Total, declare_weights, product_link, sign_link, 
 from mip2mcu.mip.solver import Solve, Solver, no_solve, solve
 from mip2mcu.network import Network
 from mip2mcu.progress import Listener, Stop, never, silent
-from mip2mcu.train.reduction import Reduction, WeightDomain, reduce
+from mip2mcu.train.reduction import Reduction, WeightDomain, reduce, weight_domain
 from mip2mcu.train.sign_network import SignNetwork, as_network, from_network, least_errors
 from mip2mcu.train.sign_start import first_network
 from mip2mcu.train.trained import Trained, flat_options, report_on, settled
@@ -44,12 +44,12 @@ class Inn:
     """Options of the INN formulation.
 
     hidden         units of each hidden layer
-    weight_bound   P: weights are whole numbers in {-P..P}
+    weight_bound   P: weights are whole numbers in {-P..P}; None: 3, or 1 for binary weights
     weights        "integer", or "binary" for -1 and +1 alone
     """
 
     hidden: tuple[int, ...] = (4,)
-    weight_bound: int = 3
+    weight_bound: int | None = None
     weights: str = "integer"
 
     name: ClassVar[str] = "inn"
@@ -57,8 +57,6 @@ class Inn:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "hidden", tuple(self.hidden))
-        if self.weights not in ("integer", "binary"):
-            raise UsageError(f"weights {self.weights!r} are unknown, choose integer or binary")
         if not self.hidden or not all(1 <= width <= UNIT_LIMIT for width in self.hidden):
             raise UsageError(f"hidden layers {self.hidden} are not possible: give at least one unit a layer, such as 8,4")
         _ = self.domain
@@ -66,9 +64,7 @@ class Inn:
     @property
     def domain(self) -> WeightDomain:
         """What a weight may be."""
-        if self.weights == "binary":
-            return WeightDomain(1, binary=True)
-        return WeightDomain(self.weight_bound)
+        return weight_domain(self.weights, self.weight_bound)
 
     def build(self, dataset: Dataset) -> pyo.ConcreteModel:
         """The model, ready to be solved or written."""

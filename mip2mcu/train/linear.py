@@ -46,7 +46,7 @@ from mip2mcu.train.margin import (
     relaxation,
     rounded,
 )
-from mip2mcu.train.reduction import Reduction, WeightDomain, reduce
+from mip2mcu.train.reduction import Reduction, WeightDomain, reduce, weight_domain
 from mip2mcu.train.trained import Trained, flat_options, report_on, settled
 
 RELAXATION_ENTRIES = 1_000_000
@@ -65,14 +65,14 @@ MODEL_ENTRIES = 2_000_000
 class Linear:
     """Options of the linear formulation.
 
-    weight_bound   P: weights are whole numbers in {-P..P}
+    weight_bound   P: weights are whole numbers in {-P..P}; None: 3, or 1 for binary weights
     weights        "integer", or "binary" for -1 and +1 alone (then there is no second stage)
     margin         target of the margin as a share of half the distance of the class means
     target         the target itself, a whole number; None: by ``margin``
     keep           share of the captured margin that the links stage keeps, 0..1
     """
 
-    weight_bound: int = 3
+    weight_bound: int | None = None
     weights: str = "integer"
     margin: float = 0.25
     target: int | None = None
@@ -82,8 +82,6 @@ class Linear:
     objective: ClassVar[str] = "soft margin, then fewest links"
 
     def __post_init__(self) -> None:
-        if self.weights not in ("integer", "binary"):
-            raise UsageError(f"weights {self.weights!r} are unknown, choose integer or binary")
         if not 0 < self.margin <= 2:
             raise UsageError(f"a margin of {self.margin} is not possible: give a share above 0 and at most 2")
         if self.target is not None and not 1 <= self.target <= 2**31:
@@ -95,9 +93,7 @@ class Linear:
     @property
     def domain(self) -> WeightDomain:
         """What a weight may be."""
-        if self.weights == "binary":
-            return WeightDomain(1, binary=True)
-        return WeightDomain(self.weight_bound)
+        return weight_domain(self.weights, self.weight_bound)
 
     def build(self, dataset: Dataset, *, budget: int | None = None) -> pyo.ConcreteModel:
         """The model of the margin stage, or, with a ``budget`` of shortfall, of the links stage."""

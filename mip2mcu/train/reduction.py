@@ -36,6 +36,18 @@ class WeightDomain:
         return 2 if self.binary else 1
 
 
+DEFAULT_BOUND = 3
+"""Weight bound where none is asked for: three bits a weight."""
+
+
+def weight_domain(weights: str, bound: int | None) -> WeightDomain:
+    """The domain of ``weights`` "integer" or "binary"; without a bound 3 for the first, 1 for the second."""
+    if weights not in ("integer", "binary"):
+        raise UsageError(f"weights {weights!r} are unknown, choose integer or binary")
+    binary = weights == "binary"
+    return WeightDomain(bound if bound is not None else 1 if binary else DEFAULT_BOUND, binary)
+
+
 @dataclass(frozen=True, eq=False)
 class Reduction:
     """The reduced rows of a data set.
