@@ -90,7 +90,7 @@ def export_command(model: str, target: str, out: str | None, name: str | None, a
     from mip2mcu.export import export  # noqa: PLC0415  (the template engine loads only where it is needed)
 
     network = Network.load(model)
-    name = name or _name_from(model)
+    name = _name_from(model) if name is None else name
     folder = Path(out or name)
     result = export(network, target=target, out=folder, name=name)
     if as_json:
@@ -161,7 +161,7 @@ def verify_command(
         data=rows,
         vectors=vectors,
         seed=seed,
-        name=name or _name_from(model),
+        name=_name_from(model) if name is None else name,
         source=None if source is None else Path(source),
     )
     click.echo(json.dumps(report.as_dict(), sort_keys=True) if as_json else report.as_text())

@@ -44,7 +44,9 @@ if TYPE_CHECKING:
 @click.option("--workers", default=1, show_default=True, type=click.IntRange(1), help="Processes side by side.")
 @click.option("--solver", default="highs", show_default=True, help="Any MIP solver that Pyomo knows.")
 @click.option("--solver-option", "solver_options", multiple=True, metavar="NAME=VALUE", help="Passed to the solver.")
-@click.option("--write-model", type=click.Path(), help="Write the first stage as an LP file, without solving it.")
+@click.option(
+    "--write-model", type=click.Path(), help="Write the first stage as an LP file too, one a member of an ensemble."
+)
 @JSON
 def train_command(
     data: str,
@@ -75,7 +77,7 @@ def train_command(
     Every column of numbers becomes bits that compare it with training quantiles, every column of text one bit a
     category; see --coding. Ctrl-C ends the search and keeps the best network found.
     """
-    from mip2mcu.train import formulation_named, train  # noqa: PLC0415  (Pyomo loads only where it is needed)
+    from mip2mcu.train import formulation_named, train, write_models  # noqa: PLC0415  (Pyomo loads only where it is needed)
 
     check_writable(out)
     given = _formulation_options(hidden, weight_bound, weights, options)
@@ -84,8 +86,8 @@ def train_command(
     training, held_out = _read(data, test, holdout, label, coding, bits, _range(input_range), seed)
     _introduce(tell, data, training)
     if write_model is not None:
-        _write_model(tell, chosen, ensemble, training, write_model)
-        return
+        written = write_models(training, write_model, chosen, ensemble=ensemble)
+        tell(f"wrote {written[0]}" + (f" and {len(written) - 1} more, one a member" if len(written) > 1 else ""))
     live = console.LiveLine()
     trained = train(
         training,
@@ -210,16 +212,6 @@ def _introduce(tell: Any, data: str, training: Dataset) -> None:
         tell(f"  {console.printable(note, 160)}")
     if len(training.notes) > 12:
         tell(f"  and {len(training.notes) - 12} more notes like these")
-
-
-def _write_model(tell: Any, chosen: Any, ensemble: str, training: Dataset, path: str) -> None:
-    from mip2mcu.mip.solver import write_model  # noqa: PLC0415  (Pyomo loads only where it is needed)
-    from mip2mcu.train.ensemble import members  # noqa: PLC0415
-    from mip2mcu.train.run import ensemble_of  # noqa: PLC0415
-
-    parts = members(training, ensemble_of(chosen, ensemble))
-    write_model(chosen.build(parts[0].dataset), path)
-    tell(f"wrote {path}: the first stage of {parts[0].name or 'the whole'} (one of {len(parts)} parts), not solved")
 
 
 def _progress(event: Progress) -> str:

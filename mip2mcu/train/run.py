@@ -6,11 +6,13 @@ import time
 from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import fields, replace
+from pathlib import Path
 from typing import Any
 
 from mip2mcu.dataset import Dataset
 from mip2mcu.errors import UsageError
-from mip2mcu.mip.solver import OptionValue, Solver, check_solver
+from mip2mcu.files import check_writable
+from mip2mcu.mip.solver import OptionValue, Solver, check_solver, write_model
 from mip2mcu.parallel import executor
 from mip2mcu.progress import Listener, Stop, silent, stop_on_interrupt
 from mip2mcu.train.ensemble import combined, members, named_solves, train_members
@@ -64,15 +66,11 @@ def train(
     Raises `UsageError`, `DatasetError`, `SolverError` or `NoSolutionError`, each with the way out.
     """
     began = time.monotonic()
-    chosen = formulation_named(formulation, options) if isinstance(formulation, str) else formulation
-    if not isinstance(formulation, str) and options:
-        raise UsageError("options are given twice: put them into the formulation")
+    chosen, ensemble = _chosen(formulation, ensemble, options)
     if time_limit is None and node_limit is None:
         time_limit = DEFAULT_TIME_LIMIT
     engine = Solver(solver, time_limit, node_limit, seed, options=tuple((solver_options or {}).items()))
     check_solver(engine)
-    if ensemble == "auto":
-        ensemble = FORMULATIONS[chosen.name].ensemble if chosen.name in FORMULATIONS else "none"
     parts = members(dataset, ensemble)
     with stop_on_interrupt() if stop is None else nullcontext(stop) as stopped, executor(workers) as run:
         trained = train_members(chosen, parts, engine, run, began=began, listener=listener, stop=stopped)
@@ -82,3 +80,43 @@ def train(
     report = report_on(network, dataset, chosen.name, used, named_solves(parts, trained), time.monotonic() - began)
     notes = tuple(dict.fromkeys(note for one in trained for note in one.report.notes))
     return Trained(network, replace(report, workers=min(workers, len(parts)), notes=notes), earlier)
+
+
+def write_models(
+    dataset: Dataset,
+    path: str | Path,
+    formulation: str | Formulation = "linear",
+    *,
+    ensemble: str = "auto",
+    options: Mapping[str, Any] | None = None,
+) -> list[Path]:
+    """Write what `train` would solve first as LP files, one a member of the ensemble; returns their paths.
+
+    A single model goes to ``path``; those of an ensemble to ``path`` with a number before its suffix, in the order of
+    the members.
+    """
+    path = check_writable(path)
+    chosen, ensemble = _chosen(formulation, ensemble, options)
+    parts = members(dataset, ensemble)
+    digits = len(str(len(parts) - 1))
+    written = []
+    for number, part in enumerate(parts):
+        own = path if len(parts) == 1 else path.with_name(f"{path.stem}-{number:0{digits}d}{path.suffix}")
+        write_model(chosen.build(part.dataset), own)
+        written.append(own)
+    return written
+
+
+def _chosen(
+    formulation: str | Formulation, ensemble: str, options: Mapping[str, Any] | None
+) -> tuple[Formulation, str]:
+    """The formulation with its options, and the ensemble that "auto" means for it."""
+    if isinstance(formulation, str):
+        chosen = formulation_named(formulation, options)
+    elif options:
+        raise UsageError("options are given twice: put them into the formulation")
+    else:
+        chosen = formulation
+    if ensemble == "auto":
+        ensemble = FORMULATIONS[chosen.name].ensemble if chosen.name in FORMULATIONS else "none"
+    return chosen, ensemble

@@ -1,0 +1,210 @@
+"""The command line as a user meets it: exit statuses, one-sentence errors, nothing half-written."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from mip2mcu.cli import main
+
+ROWS = "a,b,kind,label\n1,5,x,no\n2,6,x,no\n3,4,y,no\n10,5,x,yes\n11,6,y,yes\n12,4,y,yes\n"
+
+
+def run(*arguments: str | Path):
+    return CliRunner().invoke(main, [str(argument) for argument in arguments])
+
+
+def refused(result) -> str:
+    """The one sentence of a refusal."""
+    assert result.exit_code == 2, result.output
+    assert "Traceback" not in result.output
+    lines = [line for line in result.output.splitlines() if line.startswith("Error: ")]
+    assert len(lines) == 1
+    return lines[0].removeprefix("Error: ")
+
+
+@pytest.fixture
+def table(tmp_path) -> Path:
+    path = tmp_path / "rows.csv"
+    path.write_text(ROWS)
+    return path
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("model")
+    (folder / "rows.csv").write_text(ROWS)
+    path = folder / "tiny.json"
+    assert run("train", folder / "rows.csv", "--out", path, "--time-limit", "10").exit_code == 0
+    return path
+
+
+def test_train_reports_accuracy_size_and_proof(table, tmp_path):
+    result = run("train", table, "--test", table, "--out", tmp_path / "m.json", "--time-limit", "10")
+    assert result.exit_code == 0
+    assert "train accuracy  100.00 %  (6 of 6 rows; always the most frequent class: 50.00 %)" in result.output
+    assert "test  accuracy  100.00 %" in result.output
+    assert "are proved optimal" in result.output
+    assert (tmp_path / "m.json").is_file()
+
+
+def test_train_prints_json_for_programs(table, tmp_path):
+    result = run("train", table, "--out", tmp_path / "m.json", "--time-limit", "10", "--json")
+    answer = json.loads(result.stdout)
+    assert answer["train"]["accuracy"] == 1.0
+    assert answer["report"]["status"] == "optimal"
+    assert answer["model_sha256"] == json.loads((tmp_path / "m.json").read_text())["sha256"]
+
+
+def test_holdout_keeps_rows_for_testing(table, tmp_path):
+    result = run("train", table, "--out", tmp_path / "m.json", "--holdout", "0.34", "--json", "--time-limit", "5")
+    answer = json.loads(result.stdout)
+    assert (answer["train"]["rows"], answer["test"]["rows"]) == (4, 2)
+
+
+def test_write_model_writes_lp_beside_the_training(table, tmp_path):
+    run("train", table, "--out", tmp_path / "m.json", "--write-model", tmp_path / "m.lp", "--time-limit", "5")
+    assert "wins_by_margin" in (tmp_path / "m.lp").read_text()
+    assert (tmp_path / "m.json").is_file()
+
+
+def test_export_verify_evaluate_inspect(model, table, tmp_path):
+    exported = run("export", model, "--target", "host", "--out", tmp_path / "c", "--json")
+    assert json.loads(exported.output)["files"] == ["README.md", "tiny.c", "tiny.h"]
+    verified = run(
+        "verify", model, "--target", "host", "--source", tmp_path / "c", "--data", table, "--vectors", "50", "--json"
+    )
+    assert verified.exit_code == 0
+    assert json.loads(verified.output)["mismatches"] == 0
+    assert json.loads(run("evaluate", model, table, "--json").output)["correct"] == 6
+    assert json.loads(run("inspect", model, "--json").output)["classes"] == "no, yes"
+
+
+def test_verify_fails_on_a_planted_wrong_weight(model, tmp_path):
+    run("export", model, "--target", "host", "--out", tmp_path / "c")
+    source = tmp_path / "c" / "tiny.c"
+    text = source.read_text()
+    planted = re.sub(
+        r"(layer0_\w+\[\d*\] = \{\s*)(0x[0-9A-F]+U|-?\d+)",
+        lambda m: m.group(1) + ("0x0000000FU" if m.group(2).startswith("0x") else str(int(m.group(2)) + 1)),
+        text,
+        count=1,
+    )
+    assert planted != text
+    source.write_text(planted)
+    result = run("verify", model, "--target", "host", "--source", tmp_path / "c", "--vectors", "200")
+    assert result.exit_code == 1
+    assert "expected" in result.output and "got" in result.output and "input" in result.output
+
+
+def test_targets_and_formulations_are_listed():
+    assert "cortex-m0" in json.loads(run("targets", "--json").output)
+    assert {"linear", "inn"} <= set(json.loads(run("formulations", "--json").output))
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("", "is empty"),
+        ("a,label\n", "has a header but no rows"),
+        ("a,label\n1,x\n2,x\n", "has the one class 'x' only: training needs at least two"),
+        ("a,label\n1,x\nnan,y\n", "column 'a' holds 'nan' in data row 2"),
+        ("a,label\n1,x\ninf,y\n", "column 'a' holds 'inf' in data row 2"),
+        ("a,label\n1,x\n2,3,y\n", "line 3: 3 values where the header has 2 columns"),
+        ("1,2\n3,4\n", "has no header"),
+    ],
+)
+def test_bad_training_data(text, sentence, tmp_path):
+    (tmp_path / "bad.csv").write_text(text)
+    assert sentence in refused(run("train", tmp_path / "bad.csv", "--out", tmp_path / "m.json"))
+    assert list(tmp_path.iterdir()) == [tmp_path / "bad.csv"]
+
+
+def test_missing_data_file(tmp_path):
+    assert "there is no data file" in refused(run("train", tmp_path / "none.csv", "--out", tmp_path / "m.json"))
+
+
+def test_missing_parent_folder_is_found_before_training(table, tmp_path):
+    sentence = refused(run("train", table, "--out", tmp_path / "no" / "m.json"))
+    assert "does not exist, create it first" in sentence
+
+
+def test_text_in_a_numeric_column_of_the_test_data(model, tmp_path):
+    (tmp_path / "t.csv").write_text("a,b,kind,label\n1,high,x,no\n")
+    assert "column 'b' holds 'high' in data row 1, a number of at most 60 characters was expected" in refused(
+        run("evaluate", model, tmp_path / "t.csv")
+    )
+
+
+def test_value_outside_the_declared_range(tmp_path):
+    (tmp_path / "t.csv").write_text("a,b,label\n1,2,x\n3,300,y\n")
+    sentence = refused(run("train", tmp_path / "t.csv", "--out", tmp_path / "m.json", "--input-range", "0,255"))
+    assert "feature 1 has value 300 in row 1, outside input_range 0..255" in sentence
+
+
+def test_wrong_number_of_features(model, tmp_path):
+    (tmp_path / "t.csv").write_text("a,kind,label\n1,x,no\n")
+    assert "lacks the column 'b'" in refused(run("evaluate", model, tmp_path / "t.csv"))
+
+
+def test_truncated_model(model, tmp_path):
+    text = model.read_text()
+    (tmp_path / "half.json").write_text(text[: len(text) // 2])
+    assert "is no intact model file" in refused(run("inspect", tmp_path / "half.json"))
+
+
+def test_edited_model(model, tmp_path):
+    (tmp_path / "edited.json").write_text(model.read_text().replace('"no"', '"maybe"'))
+    assert "was changed after it was written" in refused(run("export", tmp_path / "edited.json"))
+
+
+def test_missing_model(tmp_path):
+    assert "there is no model file" in refused(run("inspect", tmp_path / "none.json"))
+
+
+def test_foreign_file_is_never_replaced(model, tmp_path):
+    (tmp_path / "tiny.c").write_text("int mine;\n")
+    sentence = refused(run("export", model, "--out", tmp_path))
+    assert "is in the way and was not generated by mip2mcu" in sentence
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["tiny.c"]
+    assert (tmp_path / "tiny.c").read_text() == "int mine;\n"
+
+
+@pytest.mark.parametrize("name", ["int", "2fast", "a-b", "class", "_x", ""])
+def test_bad_names(name, model, tmp_path):
+    sentence = refused(run("export", model, "--out", tmp_path / "c", "--name", name))
+    assert repr(name) in sentence or "name" in sentence
+    assert not (tmp_path / "c").exists()
+
+
+def test_unknown_target_lists_the_known(model):
+    assert "choose one of host, cortex-m" in refused(run("export", model, "--target", "z80"))
+
+
+def test_unknown_formulation_and_option(table, tmp_path):
+    out = ("--out", tmp_path / "m.json")
+    assert "formulation 'magic' is unknown, choose one of linear" in refused(
+        run("train", table, *out, "--formulation", "magic")
+    )
+    assert "has no option 'depth'" in refused(run("train", table, *out, "--option", "depth=3"))
+
+
+def test_solver_that_is_not_installed(table, tmp_path):
+    sentence = refused(run("train", table, "--out", tmp_path / "m.json", "--solver", "gurobi"))
+    assert "gurobi" in sentence and "install" in sentence
+
+
+def test_unknown_solver_option(table, tmp_path):
+    sentence = refused(run("train", table, "--out", tmp_path / "m.json", "--solver-option", "no_such_thing=1"))
+    assert "no_such_thing" in sentence
+
+
+def test_module_runs_as_a_program():
+    done = subprocess.run([sys.executable, "-m", "mip2mcu", "--version"], capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("mip2mcu, version ")
