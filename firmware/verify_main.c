@@ -47,6 +47,7 @@ typedef struct {
     uint32_t raw_features; /* 0 without a quantizer */
     uint32_t raw_bytes;
     uint32_t raw_signed;
+    uint32_t scratch_bytes;
     char sha256[64];
 } description_t;
 
@@ -91,6 +92,7 @@ static void describe(void)
     d.raw_bytes = 0U;
     d.raw_signed = 0U;
 #endif
+    d.scratch_bytes = TESTED_SCRATCH_BYTES;
     for (i = 0U; i < (uint32_t)sizeof(d.sha256); i++) {
         d.sha256[i] = (i < (uint32_t)sizeof(sha256)) ? sha256[i] : '\0';
     }

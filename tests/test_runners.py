@@ -12,6 +12,8 @@ from mip2mcu.export import TARGETS
 from mip2mcu.verify.cores import CORES, core_for
 from mip2mcu.verify.decoding import count_instructions, it_block
 from mip2mcu.verify.runners import RUNNERS, counting_runner, find_runner, runners_for
+from mip2mcu.verify.runners.host import HostRunner
+from mip2mcu.verify.runners.qemu import QemuRunner
 from mip2mcu.verify.runners.semihosting import Semihosting
 from mip2mcu.verify.runners.unicorn import UnicornRunner
 from tests.verify_support import (
@@ -140,6 +142,17 @@ def test_a_faulting_model_is_an_error_and_no_result(runner, fault, tmp_path):
     program = hand_written(FAULTY[fault], M0, tmp_path)
     with pytest.raises(VerifyError, match=r"fails at address|ended with status 70"):
         RUNNERS[runner].run(program.elf, program.core, predict_request(6, 1, 7))
+
+
+@pytest.mark.parametrize("runner", [HostRunner(seconds=0.3), UnicornRunner(seconds=0.3), QemuRunner(seconds=2)])
+def test_a_model_that_never_ends_is_an_error(runner, tmp_path):
+    if runner.name == "qemu":
+        require_qemu()
+    target = TARGETS["host"] if runner.name == "host" else M0
+    endless = "int hand_predict(const hand_input_t i[]) { volatile int x = i[0]; while (x == 7) {} return 0; }"
+    program = hand_written(endless, target, tmp_path)
+    with pytest.raises(VerifyError, match=rf"did not finish .*{runner.seconds} s"):
+        runner.run(program.elf, program.core, predict_request(6, 1, 7))
 
 
 def test_a_crash_on_the_host_is_an_error(tmp_path):

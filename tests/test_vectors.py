@@ -52,7 +52,7 @@ def test_chunks_are_bounded():
 def test_the_same_seed_gives_the_same_rows_and_another_seed_others():
     first, second, other = (generated(sign_network(), seed=seed)["random"] for seed in (5, 5, 6))
     np.testing.assert_array_equal(first, second)
-    assert (first != other).any()
+    assert (first[:100] != other[:100]).any()
 
 
 def test_corners_of_two_inputs_are_all_four_and_the_point_nearest_to_zero():

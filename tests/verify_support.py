@@ -138,6 +138,7 @@ HAND_WRITTEN_HEADER = """
 #define HAND_INPUT_PACKED 0
 #define HAND_SUMS 1
 #define HAND_SCORES 1
+#define HAND_SCRATCH_BYTES 0
 typedef uint8_t hand_input_t;
 int hand_sums(const hand_input_t input[], int32_t sums[]);
 int hand_scores(const hand_input_t input[], int32_t scores[]);

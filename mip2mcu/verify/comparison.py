@@ -15,11 +15,11 @@ from mip2mcu.verify.vectors import Chunks
 
 SAMPLE_ROWS = 16
 """Rows of each kind that are kept for counting instructions."""
-_CHUNK_BYTES = 4 * 1024 * 1024
+_CHUNK_BYTES = 16 * 1024 * 1024
 
 
 def chunk_rows(network: Network) -> int:
-    """Rows a piece, so that a piece takes a few megabytes wherever it is."""
+    """Rows a piece, so that a piece takes some megabytes wherever it is."""
     raw = 0 if network.quantizer is None else len(network.quantizer.features)
     widest = max(low.size for low, _ in network.layer_ranges)
     return max(16, min(16384, _CHUNK_BYTES // (8 * (widest + raw + network.inputs))))

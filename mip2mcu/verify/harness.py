@@ -8,6 +8,7 @@ All frames are little-endian integers in the model's own types, which the progra
 
 from __future__ import annotations
 
+import re
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
@@ -30,15 +31,15 @@ from mip2mcu.verify.toolchains import Toolchain
 
 _DESCRIBE, _QUANTIZE, _PACK, _INFER, _SELFTEST, _PREDICT = 1, 2, 3, 4, 5, 6
 _REQUEST = struct.Struct("<2I")
-_DESCRIPTION = struct.Struct("<12I64s")
+_DESCRIPTION = struct.Struct("<13I64s")
 _HARNESS_RAM = 8 * KIB
 _HARNESS_FLASH = 8 * KIB
 """What harness, frames and stack take of a core's memory beside the model and one row of everything."""
 
-_FUNCTIONS = ("quantize", "pack", "sums", "scores", "predict", "margin", "selftest")
 _TYPES = ("input_t", "raw_t")
 _MACROS = (
     "ABI", "MODEL_SHA256", "CLASSES", "INPUTS", "INPUT_LENGTH", "INPUT_PACKED", "SUMS", "SCORES", "RAW_FEATURES",
+    "SCRATCH_BYTES",
 )  # fmt: skip
 
 Files: TypeAlias = Mapping[str, str]
@@ -75,6 +76,7 @@ class Description:
     raw_features: int
     raw_bytes: int
     raw_signed: int
+    scratch_bytes: int
     sha256: str
 
     @property
@@ -125,7 +127,7 @@ def build(
     sections = ("-ffunction-sections", "-fdata-sections")
     flags = (*toolchain.target_flags(target), "-std=c99", optimisation, *sections, *bare)
     model_object = toolchain.compile([folder / f"{name}.c"], (*flags, "-c"), folder / "model_under_test.o", folder)
-    core = _with_room(network, core, measure(model_object))
+    core = _with_room(network, core, measure(model_object), _scratch_bytes(files[f"{name}.h"], name))
     firmware = resource_folder("firmware")
     sources, links = _surroundings(firmware, core, folder)
     includes = (f"-I{firmware}", f"-I{folder}")
@@ -145,14 +147,14 @@ def _surroundings(firmware: Path, core: Core, folder: Path) -> tuple[list[Path],
     return [main, *sources], bare_metal_links(firmware, core)
 
 
-def _with_room(network: Network, core: Core, model: Footprint | None) -> Core:
+def _with_room(network: Network, core: Core, model: Footprint | None, scratch: int) -> Core:
     """``core``, with more memory than its board where model, harness and rows might not fit (estimated from above)."""
     if core.memory is None or model is None:
         return core
     widest = max(low.size for low, _ in network.layer_ranges)
     raw = 0 if network.quantizer is None else len(network.quantizer.features)
     row = 3 * network.inputs + 4 * raw + 8 * network.layer_ranges[-1][0].size + 4 * len(network.classes)
-    ram = model.ram + row + 4 * widest + _HARNESS_RAM
+    ram = model.ram + scratch + row + 4 * widest + _HARNESS_RAM
     flash = model.flash + _HARNESS_FLASH
     return core if ram <= core.memory.ram.length and flash <= core.memory.flash.length else core.roomy()
 
@@ -164,15 +166,56 @@ def bare_metal_links(firmware: Path, core: Core) -> tuple[str, ...]:
 
 
 def _aliases(name: str) -> str:
-    """The header that gives the model NAME the names that the harness uses."""
+    """The header that gives the model NAME the names that the harness uses, whoever owns the model's scratch memory."""
     macro = name.upper()
     lines = [f'#include "{name}.h"']
-    for suffix in _MACROS:
-        if macro != "TESTED":
-            lines += [f"#ifdef {macro}_{suffix}", f"#define TESTED_{suffix} {macro}_{suffix}", "#endif"]
-    if name != "tested":
-        lines += [f"#define tested_{suffix} {name}_{suffix}" for suffix in (*_TYPES, *_FUNCTIONS)]
+    for suffix in _MACROS if macro != "TESTED" else ():
+        lines += [f"#ifdef {macro}_{suffix}", f"#define TESTED_{suffix} {macro}_{suffix}", "#endif"]
+    lines += [f"#define tested_{suffix} {name}_{suffix}" for suffix in _TYPES]
+    lines += [f"#define tested_{suffix}(from, to) {name}_{suffix}((from), (to))" for suffix in ("quantize", "pack")]
+    lines += [
+        f"#if {macro}_SCRATCH_BYTES > 0",
+        f"static {name}_scratch_t scratch;",
+        *_calls(name, "(input)", "&scratch"),
+        f"#elif defined({macro}_STATIC_SCRATCH)",
+        f"static void fill(const {name}_input_t input[{macro}_INPUT_LENGTH])",
+        "{",
+        "    uint32_t i;",
+        "",
+        f"    for (i = 0U; i < {macro}_INPUT_LENGTH; i++) {{",
+        f"        {name}_input[i] = input[i];",
+        "    }",
+        "}",
+        *_calls(name, "", ""),
+        "#else",
+        *_calls(name, "(input)", ""),
+        "#endif",
+    ]
     return "\n".join(lines) + "\n"
+
+
+def _calls(name: str, given: str, scratch: str) -> list[str]:
+    """Macros that call the model's functions; without ``given`` inputs they are filled into the model's own array."""
+    lines = []
+    for function, reads, own in (
+        ("sums", True, "sums"),
+        ("scores", True, "scores"),
+        ("predict", True, ""),
+        ("margin", True, ""),
+        ("selftest", False, ""),
+    ):
+        parameters = ", ".join(part for part in ("input" if reads else "", own) if part)
+        arguments = ", ".join(part for part in (given if reads else "", own and f"({own})", scratch) if part)
+        call = f"{name}_{function}({arguments})"
+        filled = call if given or not reads else f"(fill(input), {call})"
+        lines.append(f"#define tested_{function}({parameters}) {filled}")
+    return lines
+
+
+def _scratch_bytes(header: str, name: str) -> int:
+    """Memory that the model's callers provide, as its header declares it."""
+    found = re.search(rf"^#define {name.upper()}_SCRATCH_BYTES ([0-9]+)", header, re.MULTILINE)
+    return int(found[1]) if found else 0
 
 
 @dataclass(frozen=True, eq=False)

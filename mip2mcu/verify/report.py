@@ -67,6 +67,7 @@ class Report:
     quantized        rows of raw features whose quantised inputs were compared, by kind
     packed           rows whose packing was compared
     sizes            what `predict` (with `quantize` and `pack`, where there are) adds to a firmware; None where unknown
+    scratch_bytes    RAM that the caller provides for the tensors between the layers
     costs            by function: "predict", "quantize", "pack"; empty where nothing installed counts instructions
     """
 
@@ -83,12 +84,18 @@ class Report:
     quantized_by_kind: Mapping[str, int]
     packed: int
     sizes: Footprint | None
+    scratch_bytes: int
     costs: Mapping[str, Cost]
 
     @property
     def vectors(self) -> int:
         """Rows whose sums, scores, class and margin were compared."""
         return sum(self.vectors_by_kind.values())
+
+    @property
+    def ram_bytes(self) -> int | None:
+        """Static variables and scratch; the stack and the caller's input array are not among them."""
+        return None if self.sizes is None else self.sizes.ram + self.scratch_bytes
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON, the same for the same run."""
@@ -108,7 +115,8 @@ class Report:
             "quantized_by_kind": dict(self.quantized_by_kind),
             "packed_rows": self.packed,
             "flash_bytes": None if self.sizes is None else self.sizes.flash,
-            "ram_bytes": None if self.sizes is None else self.sizes.ram,
+            "ram_bytes": self.ram_bytes,
+            "scratch_bytes": self.scratch_bytes,
             "sections": None if self.sizes is None else _plain(self.sizes),
             "instructions": {name: _instructions(cost) for name, cost in self.costs.items()},
             "stack_bytes": {name: cost.stack_bytes for name, cost in self.costs.items()},
@@ -128,7 +136,7 @@ class Report:
         if self.packed:
             lines.append(f"packed       {self.packed:,} rows")
         if self.sizes is not None:
-            lines.append(_sizes_line(self.sizes))
+            lines.append(_sizes_line(self.sizes, self.scratch_bytes))
         lines += [_cost_line(name, cost) for name, cost in self.costs.items()]
         lines.append(f"mismatches   {self.mismatches:,}")
         if self.first_mismatch is not None:
@@ -153,9 +161,9 @@ def _kinds(counts: Mapping[str, int]) -> str:
     return ", ".join(f"{count:,} {kind}" for kind, count in counts.items())
 
 
-def _sizes_line(sizes: Footprint) -> str:
+def _sizes_line(sizes: Footprint, scratch: int) -> str:
     parts = f"{sizes.code:,} code, {sizes.constants:,} constants"
-    line = f"flash        {sizes.flash:,} bytes ({parts}), RAM {sizes.ram:,} bytes"
+    line = f"flash        {sizes.flash:,} bytes ({parts}), RAM {sizes.ram + scratch:,} bytes"
     return line + (f", library calls: {', '.join(sizes.library_calls)}" if sizes.library_calls else "")
 
 

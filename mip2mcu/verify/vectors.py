@@ -42,10 +42,12 @@ def input_chunks(network: Network, data: IntArray | None, count: int, seed: int,
     if data is not None:
         yield from _cut("data", data, chunk_rows)
     left = count
-    for kind, rows in _hunted(network, data, np.random.default_rng(seed)):
-        kept = rows[: max(0, left - count // 2)]
+    for kind, rows in _hunted(network, data, np.random.default_rng(seed), min(chunk_rows, _POOL_ROWS)):
+        kept = rows[: left - count // 2]
         left -= len(kept)
         yield from _cut(kind, kept, chunk_rows)
+        if left == count // 2:
+            break
     for chunk, start in enumerate(range(0, left, chunk_rows)):
         rng = np.random.default_rng([seed, chunk])
         yield "random", random_rows(network, min(chunk_rows, left - start), rng)
@@ -65,9 +67,9 @@ def random_rows(network: Network, count: int, rng: np.random.Generator) -> IntAr
     """``count`` rows in the inputs' ranges; each row leaves a random share of its inputs at their lower end."""
     low, high = network.input_low, network.input_high
     values = rng.integers(low, high, size=(count, network.inputs), endpoint=True)
-    share = rng.random((count, 1))
+    share = rng.random((count, 1), dtype=np.float32)
     share[::4] = 1.0
-    return np.where(rng.random((count, network.inputs)) < share, values, low)
+    return np.where(rng.random((count, network.inputs), dtype=np.float32) < share, values, low)
 
 
 def _cut(kind: str, rows: IntArray, chunk_rows: int) -> Chunks:
@@ -78,7 +80,7 @@ def _cut(kind: str, rows: IntArray, chunk_rows: int) -> Chunks:
 # ---- rows that are searched for ------------------------------------------------------------------------------------
 
 
-def _hunted(network: Network, data: IntArray | None, rng: np.random.Generator) -> Chunks:
+def _hunted(network: Network, data: IntArray | None, rng: np.random.Generator, pool_rows: int) -> Chunks:
     first = network.layers[0]
     yield "corners", _corners(network)
     if isinstance(first, Dense):
@@ -87,9 +89,9 @@ def _hunted(network: Network, data: IntArray | None, rng: np.random.Generator) -
         for kind, wanted in (("thresholds", (0, -1)), ("ties", (0, 1, -1))):
             chosen = slice(0, first.units) if kind == "thresholds" else slice(first.units, None)
             yield kind, _reaching(network, weights[chosen], bias[chosen], wanted, rng)
-    pool = random_rows(network, _POOL_ROWS, rng)
+    pool = random_rows(network, pool_rows, rng)
     if data is not None:
-        pool = np.concatenate([pool, data[:_POOL_ROWS]])
+        pool = np.concatenate([pool, data[:pool_rows]])
     yield "thresholds", pool[_on_threshold(network, pool)]
     yield "ties", pool[_tied(network, pool)]
 

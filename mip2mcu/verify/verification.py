@@ -133,6 +133,7 @@ def _report(comparison: Comparison, target: Target, seed: int) -> Report:
         quantized_by_kind=comparison.quantized,
         packed=comparison.packed,
         sizes=measure(program.model_object, [f"{program.name}_{function}" for function in called]),
+        scratch_bytes=description.scratch_bytes,
         costs={} if counter is None else _count(comparison, counter),
     )
 

@@ -18,6 +18,7 @@ class HostRunner:
 
     name: str = "host"
     install: str = "nothing needs to be installed"
+    seconds: float = RUN_SECONDS
 
     def serves(self, core: Core) -> bool:
         """Only the host."""
@@ -35,10 +36,10 @@ class HostRunner:
         """What the harness answers to ``frames``."""
         try:
             done = subprocess.run(
-                [str(program)], input=frames, capture_output=True, timeout=RUN_SECONDS, check=False
+                [str(program)], input=frames, capture_output=True, timeout=self.seconds, check=False
             )
         except subprocess.TimeoutExpired:
-            raise VerifyError(f"the model on the host did not finish {len(frames)} bytes in {RUN_SECONDS} s") from None
+            raise VerifyError(f"the model on the host did not finish {len(frames)} bytes in {self.seconds} s") from None
         except OSError as error:
             raise VerifyError(f"the program compiled for the host does not start: {error.strerror}") from None
         if done.returncode != 0:

@@ -22,6 +22,7 @@ class QemuRunner:
 
     name: str = "qemu"
     install: str = "install qemu-system-arm with your system's package manager"
+    seconds: float = RUN_SECONDS
 
     def serves(self, core: Core) -> bool:
         """Every core with a board in QEMU."""
@@ -56,10 +57,10 @@ class QemuRunner:
         ]  # fmt: skip
         try:
             done = subprocess.run(
-                call, cwd=folder, stdin=subprocess.DEVNULL, capture_output=True, timeout=RUN_SECONDS, check=False
+                call, cwd=folder, stdin=subprocess.DEVNULL, capture_output=True, timeout=self.seconds, check=False
             )
         except subprocess.TimeoutExpired:
-            raise VerifyError(f"the model on QEMU's {core.qemu_machine} did not finish in {RUN_SECONDS} s") from None
+            raise VerifyError(f"the model on QEMU's {core.qemu_machine} did not finish in {self.seconds} s") from None
         text = (done.stdout + done.stderr).decode(errors="replace")
         if done.returncode != 0:
             headline = f"the program on QEMU's {core.qemu_machine} ended with status {done.returncode}"

@@ -37,6 +37,7 @@ class UnicornRunner:
 
     name: str = "unicorn"
     install: str = 'run `pip install "mip2mcu[verify]"`'
+    seconds: float = RUN_SECONDS
 
     def serves(self, core: Core) -> bool:
         """Every core with a model in unicorn."""
@@ -54,11 +55,11 @@ class UnicornRunner:
 
     def run(self, program: Path, core: Core, frames: bytes) -> bytes:
         """What the harness answers to ``frames``."""
-        return bytes(_Machine(core, read_image(program)).run(frames).output)
+        return bytes(_Machine(core, read_image(program), self.seconds).run(frames).output)
 
     def console(self, program: Path, core: Core) -> str:
         """What a program prints that reads nothing."""
-        return _Machine(core, read_image(program)).run(b"").console.decode(errors="replace")
+        return _Machine(core, read_image(program), self.seconds).run(b"").console.decode(errors="replace")
 
     def count(self, program: Path, core: Core, frames: bytes, functions: tuple[str, ...]) -> Mapping[str, Count]:
         """Instructions of each call of ``functions``, by basic blocks; the stack is not watched."""
@@ -77,7 +78,7 @@ class UnicornRunner:
         functions: tuple[str, ...],
     ) -> Mapping[str, Count]:
         image = read_image(program)
-        machine = _Machine(core, image)
+        machine = _Machine(core, image, self.seconds)
         following = follower(machine, {name: image.symbols[name] & ~1 for name in functions})
         machine.run(frames)
         return following.result()
@@ -86,11 +87,12 @@ class UnicornRunner:
 class _Machine:
     """A core with its memory, loaded and reset."""
 
-    def __init__(self, core: Core, image: Image) -> None:
+    def __init__(self, core: Core, image: Image, seconds: float) -> None:
         import unicorn  # noqa: PLC0415  (an optional dependency)
 
         assert core.memory is not None
         self.core = core
+        self.seconds = seconds
         self.is_arm = core.folder == "cortex-m"
         self.unicorn = unicorn
         if self.is_arm:
@@ -128,22 +130,21 @@ class _Machine:
     def run(self, frames: bytes) -> Semihosting:
         """Run from reset to the program's exit."""
         host = Semihosting(frames, lambda a, n: bytes(self.engine.mem_read(a, n)), self.engine.mem_write)
-        address, deadline = self.start, time.monotonic() + RUN_SECONDS
+        address, deadline = self.start, time.monotonic() + self.seconds
         while host.status is None:
-            address = self._run_to_breakpoint(address)
+            address = self._run_to_breakpoint(address, deadline)
             answer = host.serve(self.engine.reg_read(self.first), self.engine.reg_read(self.second))
             self.engine.reg_write(self.first, answer)
             address += len(self.breakpoint)
-            if time.monotonic() > deadline:
-                raise VerifyError(f"the model on {self.core.name} did not finish within {RUN_SECONDS} s")
         if host.status != 0:
             raise VerifyError(f"the program on {self.core.name} ended with status {host.status}")
         return host
 
-    def _run_to_breakpoint(self, address: int) -> int:
-        fault = "it left its code"
+    def _run_to_breakpoint(self, address: int, deadline: float) -> int:
+        microseconds = max(1, int((deadline - time.monotonic()) * 1e6))
+        fault = f"it did not finish within {self.seconds} s"
         try:
-            self.engine.emu_start(address | (1 if self.is_arm else 0), _NEVER)
+            self.engine.emu_start(address | (1 if self.is_arm else 0), _NEVER, timeout=microseconds)
         except self.unicorn.UcError as error:
             fault = str(error)
         stopped = self.engine.reg_read(self.pc)
