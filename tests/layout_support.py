@@ -65,7 +65,7 @@ def random_network(seed: int, values: Sequence[int]) -> Network:
     low, high = (np.full(inputs, end) for end in kinds[rng.integers(0, len(kinds))])
     layers, ends = [], (low, high)
     if rng.integers(0, 2):
-        layers.append(_random_layer(rng, *ends, int(rng.choice([1, 5, 33, 200])), values))
+        layers.append(_random_layer(rng, *ends, int(rng.choice([1, 5, 33, 300])), values))
         ends = layers[-1].output_range(*ends)
     units = int(rng.choice([1, 2, 10]))
     layers.append(Dense(random_sparse(rng, (units, len(ends[0])), values), rng.integers(-300, 301, units)))

@@ -50,7 +50,7 @@ def test_running_sums_may_be_narrower_than_the_sum():
 
 
 def test_overflow_is_refused_with_the_range():
-    with pytest.raises(ExportError, match="can reach 0..2147493200, beyond int32_t"):
+    with pytest.raises(ExportError, match=r"can reach 0..2147493200, beyond int32_t"):
         generate(linear([[20, 20]], [2147483000]), layout="grouped_index16")
 
 

@@ -120,7 +120,7 @@ def test_sums_of_16_bits_where_int_has_16_bits():
 
 def test_overflow_is_refused_with_the_range():
     network = linear([[1, -1]], [2**31 - 1])
-    with pytest.raises(ExportError, match="can reach 2147483392..2147483902, beyond int32_t"):
+    with pytest.raises(ExportError, match=r"can reach 2147483392..2147483902, beyond int32_t"):
         generate(network, layout="sparse_index16")
 
 

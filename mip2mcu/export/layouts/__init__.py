@@ -9,6 +9,7 @@ from __future__ import annotations
 from mip2mcu.export.layouts.base import Binary, Encoding, LayerContext, Layout, Lowered, Work
 from mip2mcu.export.layouts.bit_planes import BitPlanesLayout
 from mip2mcu.export.layouts.conv import ConvLayout
+from mip2mcu.export.layouts.csr8 import Csr8Layout
 from mip2mcu.export.layouts.dense import DenseLayout
 from mip2mcu.export.layouts.grouped import GroupedLayout
 from mip2mcu.export.layouts.lists import Coding
@@ -26,6 +27,7 @@ LAYOUTS: dict[str, Layout] = {
         GroupedLayout("grouped_delta8", Coding.DELTA8),
         GroupedLayout("grouped_index8", Coding.INDEX8),
         GroupedLayout("grouped_index16", Coding.INDEX16),
+        Csr8Layout(),
         ConvLayout(),
         PoolLayout(),
     )

@@ -187,9 +187,9 @@ def _write(
     entries = [_entries(runs, coding, start) for runs, start in zip(units, first.tolist(), strict=True)]
     return Lists(
         units=units,
-        counts=_unsigned(f"{context.prefix}_counts", counts, f"Layer {context.index}: number of entries of each run."),
+        counts=count_table(counts, context),
         entries=_entry_table(entries, coding, context),
-        first=unsigned_column(f"{context.prefix}_first", first) if first.any() else None,
+        first=first_column(first, context),
         pages=pages,
     )
 
@@ -222,9 +222,17 @@ def _entry_table(entries: list[list[int]], coding: Coding, context: LayerContext
     return Table(f"{context.prefix}_entries", c_type, flat, comment=comment)
 
 
-def _unsigned(name: str, values: IntArray, comment: str) -> Table:
-    c_type = "uint8_t" if values.max() <= 255 else "uint16_t"
-    return Table(name, c_type, tuple(values.tolist()), comment=comment)
+def count_table(counts: IntArray, context: LayerContext) -> Table:
+    """The table of the numbers of entries of all runs."""
+    c_type = "uint8_t" if counts.max() <= 255 else "uint16_t"
+    comment = f"Layer {context.index}: number of entries of each run."
+    return Table(f"{context.prefix}_counts", c_type, tuple(counts.tolist()), comment=comment)
+
+
+def first_column(first: IntArray, context: LayerContext) -> Column | None:
+    """By unit, the input from which its positions count; None where that is input 0 for all."""
+    comment = f"Layer {context.index}: the input from which each unit's positions count."
+    return unsigned_column(f"{context.prefix}_first", first, comment=comment) if first.any() else None
 
 
 # ---- ranges --------------------------------------------------------------------------------------------------------

@@ -3,8 +3,8 @@
     sum = bias[j];  sum += inputs of weight +1;  sum -= inputs of weight -1
 
 See `mip2mcu.export.layouts.lists` for the three codings of the lists. Steps of 8 bits are the smallest down to a
-density of about one weight in 100 inputs; indices of 8 bits save an addition an entry where there are at most 256 inputs;
-indices of 16 bits save it everywhere, for twice the flash.
+density of about one weight in 100 inputs; indices of 8 bits save an addition an entry where there are at most 256
+inputs; indices of 16 bits save it everywhere, for twice the flash.
 """
 
 from __future__ import annotations
