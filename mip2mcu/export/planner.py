@@ -1,4 +1,4 @@
-"""Chooses the layout of each layer: of those that accept the layer, the one with the smallest tables."""
+"""Chooses the layout of each layer: of those that accept the layer, the one whose weights need the least flash."""
 
 from __future__ import annotations
 
@@ -18,4 +18,4 @@ def choose(layer: Layer, context: LayerContext, layout: str | None = None) -> Lo
         listed = "; ".join(f"{name} {reason}" for name, reason in reasons.items())
         kind = type(layer).__name__
         raise ExportError(f"layer {context.index} ({kind}) fits no layout for target {context.target.name}: {listed}")
-    return min((entry.lower(layer, context) for entry in accepted), key=lambda lowered: lowered.table_bytes)
+    return min((entry.lower(layer, context) for entry in accepted), key=lambda lowered: lowered.weight_bytes)

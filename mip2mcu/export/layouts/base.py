@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 from mip2mcu.errors import ExportError
 from mip2mcu.export.literals import Table, accumulator_type
+from mip2mcu.export.options import UNROLL_BYTES
 from mip2mcu.export.targets import Target
 from mip2mcu.layers import Activation, Layer, Shape
 from mip2mcu.ranges import IntArray
@@ -38,7 +39,8 @@ class Binary(Enum):
 class LayerContext:
     """Where a layer stands: its index in the network, the target, and its inputs' shape, ranges (inputs,) and kind.
 
-    compact    prefer small code to fast code, in layouts that have the choice
+    compact       prefer small code to fast code, in layouts that have the choice
+    unroll_bytes  most bytes of straight-line code for the layer, by estimate
     """
 
     index: int
@@ -48,6 +50,7 @@ class LayerContext:
     input_high: IntArray
     binary: Binary | None
     compact: bool = False
+    unroll_bytes: int = UNROLL_BYTES
 
     @property
     def prefix(self) -> str:
@@ -75,6 +78,7 @@ class Lowered:
     sum_low/high  every partial sum, in the order of emission, lies in this range
     supports      partials of ``templates/support/`` that hold functions which this one calls
     work          memory that the function needs beside its input and output
+    code_bytes    estimate of the code that grows with the layer, where weights become code
     """
 
     layout: str
@@ -88,11 +92,17 @@ class Lowered:
     sum_type: str
     supports: tuple[str, ...] = ()
     work: Work | None = None
+    code_bytes: int = 0
 
     @property
     def table_bytes(self) -> int:
         """Flash that the tables take."""
         return sum(table.bytes for table in self.tables)
+
+    @property
+    def weight_bytes(self) -> int:
+        """Flash that the weights take, as tables or as code."""
+        return self.table_bytes + self.code_bytes
 
 
 class Layout(Protocol):
