@@ -7,8 +7,9 @@
 tasks and never depend on the number of workers. `Context` tells the function how long it may take, whether to stop, and
 whom to tell about progress. Callers know `Executor` only; anything that offers ``map`` can take its place.
 
-Workers are fresh interpreters that talk through their standard input and output. Unlike `multiprocessing`, they never
-import the caller's script, so no ``if __name__ == "__main__"`` is needed; and they end by themselves when the caller dies.
+Workers are fresh interpreters that talk through their standard input and output. Unlike those of `multiprocessing`,
+they never import the caller's script, so no ``if __name__ == "__main__"`` is needed; and they end by themselves when the
+caller dies.
 """
 
 from __future__ import annotations
@@ -22,9 +23,9 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
-from typing import Any, BinaryIO, Protocol, TypeVar
+from typing import IO, Any, Protocol, TypeVar
 
 from mip2mcu.errors import Mip2mcuError, SolverError, UsageError
 from mip2mcu.progress import Listener, Progress, Stop, never, silent
@@ -133,6 +134,7 @@ class Processes:
     """Worker processes on this machine; started at the first `map`, kept for the next."""
 
     def __init__(self, workers: int) -> None:
+        """Starts nothing yet."""
         self.workers = workers
         self._running: list[_Worker] = []
 
@@ -148,7 +150,11 @@ class Processes:
         """See `Executor.map`. A task that raises ends the run with its error; so does a worker that dies."""
         if not self._running:
             self._running = [_Worker() for _ in range(self.workers)]
-        return _Run(self._running, function, tasks, seconds, listener, stop).results()
+        try:
+            return _Run(self._running, function, tasks, seconds, listener, stop).results()
+        except BaseException:  # nobody may go on with a task whose result no one awaits
+            self.close()
+            raise
 
     def close(self) -> None:
         """End the workers, whatever they do."""
@@ -163,15 +169,21 @@ class _Worker:
     def __init__(self) -> None:
         code = f"import sys; sys.path[:] = {sys.path!r}; from mip2mcu.parallel import serve; serve()"
         self.process = subprocess.Popen(  # in a session of its own, so that Ctrl-C reaches the caller alone
-            [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True
+            [sys.executable, "-c", code],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            start_new_session=True,
         )
         self.inbox: queue.SimpleQueue[tuple[_Worker, str, Any]] | None = None
-        threading.Thread(target=self._listen, daemon=True).start()
+        assert self.process.stdin is not None and self.process.stdout is not None
+        self.stdin: IO[bytes] = self.process.stdin
+        self.stdout: IO[bytes] = self.process.stdout
+        self.thread = threading.Thread(target=self._listen, daemon=True)
+        self.thread.start()
 
     def _listen(self) -> None:
-        assert self.process.stdout is not None
         while True:
-            message = _receive(self.process.stdout)
+            message = _receive(self.stdout)
             kind, content = message if message is not None else ("died", None)
             if self.inbox is not None:
                 self.inbox.put((self, kind, content))
@@ -180,22 +192,17 @@ class _Worker:
 
     def send(self, kind: str, content: Any) -> None:
         """Send a message; a worker that has died is noticed by `_listen`."""
-        assert self.process.stdin is not None
-        try:
-            _send(self.process.stdin, (kind, content))
-        except (BrokenPipeError, OSError):
-            return
+        with suppress(OSError):
+            _send(self.stdin, (kind, content))
 
     def end(self) -> None:
         """Kill the process and wait for it."""
         self.process.kill()
         self.process.wait()
-        for pipe in (self.process.stdin, self.process.stdout):
-            if pipe is not None and pipe is not self.process.stdout:
-                try:
-                    pipe.close()
-                except OSError:
-                    continue
+        self.thread.join()
+        with suppress(OSError):  # what was not sent to a dead process cannot be
+            self.stdin.close()
+        self.stdout.close()
 
 
 class _Run:
@@ -313,7 +320,7 @@ def serve() -> None:
             send("error", RuntimeError(f"a worker process failed:\n{text}"))
 
 
-def _read_orders(source: BinaryIO, tasks: queue.SimpleQueue[Any], stopped: threading.Event) -> None:
+def _read_orders(source: IO[bytes], tasks: queue.SimpleQueue[Any], stopped: threading.Event) -> None:
     """Take messages from the caller; when the caller is gone, end at once."""
     while True:
         message = _receive(source)
@@ -329,13 +336,13 @@ def _read_orders(source: BinaryIO, tasks: queue.SimpleQueue[Any], stopped: threa
         tasks.put(content)
 
 
-def _send(stream: BinaryIO, message: Any) -> None:
+def _send(stream: IO[bytes], message: Any) -> None:
     data = pickle.dumps(message)
     stream.write(len(data).to_bytes(8, "little") + data)
     stream.flush()
 
 
-def _receive(stream: BinaryIO) -> Any:
+def _receive(stream: IO[bytes]) -> Any:
     """The next message, None at the end of the stream."""
     try:
         head = stream.read(8)

@@ -1,7 +1,7 @@
 """What long work tells its caller while it runs, and how the caller stops it.
 
-A piece of long work takes two callables: `Listener`, called with `Progress` events, and `Stop`, asked now and then. Both
-survive the way into another process (`mip2mcu.parallel` carries them). Nothing here knows what the work is.
+A piece of long work takes two callables: `Listener`, called with `Progress` events, and `Stop`, asked now and then.
+Both survive the way into another process (`mip2mcu.parallel` carries them). Nothing here knows what the work is.
 """
 
 from __future__ import annotations

@@ -13,7 +13,9 @@ from mip2mcu.train.reduction import reduce
 from mip2mcu.train.sign_network import SignNetwork, as_network, errors, from_network
 from tests.training import compare_with_golden, random_data, separated_data
 
-XOR = Dataset.from_arrays([[0, 0], [0, 1], [1, 0], [1, 1]], ["even", "odd", "odd", "even"], input_range=(0, 1))
+XOR = Dataset.from_arrays(
+    [[0, 0], [0, 1], [1, 0], [1, 1]], ["even", "odd", "odd", "even"], input_range=(0, 1)
+)
 ONE_ROW_EACH = Dataset.from_arrays([[2], [1]], ["a", "b"], input_range=(0, 2))
 
 
@@ -23,7 +25,10 @@ def random_network(reduction, hidden, rng):
     widths = (*hidden, 1 if classes == 2 else classes)
     first = [rng.choice(np.arange(-h, h + 1, step), widths[0]) for h in reduction.weight_high]
     weights = [np.stack(first, axis=1)]
-    weights += [rng.choice(np.arange(-bound, bound + 1, step), shape) for shape in zip(widths[1:], widths, strict=False)]
+    weights += [
+        rng.choice(np.arange(-bound, bound + 1, step), shape)
+        for shape in zip(widths[1:], widths, strict=False)
+    ]
     return SignNetwork(tuple(weights), tuple(rng.integers(-2, 3, width) for width in widths)).ordered()
 
 
@@ -31,7 +36,9 @@ def random_network(reduction, hidden, rng):
 
 
 def test_one_hidden_unit_reads_as_the_formulation_says(update_golden):
-    compare_with_golden(Inn(hidden=(1,), weight_bound=2).build(ONE_ROW_EACH), "inn_one_unit.lp", update_golden)
+    compare_with_golden(
+        Inn(hidden=(1,), weight_bound=2).build(ONE_ROW_EACH), "inn_one_unit.lp", update_golden
+    )
 
 
 # ---- meaning -------------------------------------------------------------------------------------------------------
@@ -59,7 +66,9 @@ def test_fixed_weights_give_the_networks_own_activations_and_errors(hidden, clas
     for layer in range(1, len(hidden) + 1):
         for row, values in zip(data.inputs[:, columns], activations[layer - 1], strict=True):
             k = row_of[tuple(row)]
-            assert [2 * model.fired[layer, k, j].value - 1 for j in range(hidden[layer - 1])] == values.tolist()
+            assert [
+                2 * model.fired[layer, k, j].value - 1 for j in range(hidden[layer - 1])
+            ] == values.tolist()
 
 
 @pytest.mark.parametrize("classes", [2, 3])
@@ -86,7 +95,8 @@ def test_ordering_hidden_units_changes_no_prediction():
     units = random_network(reduction, (4, 3), rng)
     order = rng.permutation(4)
     shuffled = SignNetwork(
-        (units.weights[0][order], units.weights[1][:, order], units.weights[2]), (units.bias[0][order], *units.bias[1:])
+        (units.weights[0][order], units.weights[1][:, order], units.weights[2]),
+        (units.bias[0][order], *units.bias[1:]),
     )
     assert shuffled.ordered().predict(reduction.rows).tolist() == shuffled.predict(reduction.rows).tolist()
 
@@ -145,7 +155,9 @@ def test_the_start_is_complete_and_the_search_never_worse(classes):
     start = options.start(data, Solver())
     trained = options.fit(data, Solver(node_limit=3), start=start)
     assert trained.report.solves[0].exact <= start.report.solves[0].exact
-    assert wrong(trained.network, data) == trained.report.solves[0].exact == data.rows - trained.report.correct
+    assert (
+        wrong(trained.network, data) == trained.report.solves[0].exact == data.rows - trained.report.correct
+    )
 
 
 def test_a_stop_from_the_beginning_still_gives_a_network():

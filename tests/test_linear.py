@@ -9,7 +9,9 @@ from mip2mcu.dataset import Dataset
 from mip2mcu.decisions import Argmax, Sign
 from mip2mcu.errors import DatasetError, UsageError
 from mip2mcu.mip.solver import Solver, solve
-from mip2mcu.train.linear import Linear, LinearJob, Units, build_model, missing_margin
+from mip2mcu.train.linear import Linear
+from mip2mcu.train.linear_job import Units, missing_margin
+from mip2mcu.train.linear_model import build_model
 from mip2mcu.train.reduction import reduce
 from tests.training import compare_with_golden, random_data, separated_data, weight_choices
 
@@ -44,7 +46,9 @@ def test_the_margin_stage_reads_as_the_formulation_says(update_golden):
 
 
 def test_the_links_stage_reads_as_the_formulation_says(update_golden):
-    compare_with_golden(Linear(weight_bound=2, target=3).build(TINY, budget=1), "linear_links.lp", update_golden)
+    compare_with_golden(
+        Linear(weight_bound=2, target=3).build(TINY, budget=1), "linear_links.lp", update_golden
+    )
 
 
 def test_binary_weights_read_as_the_formulation_says(update_golden):
@@ -53,7 +57,9 @@ def test_binary_weights_read_as_the_formulation_says(update_golden):
 
 def test_three_classes_read_as_the_formulation_says(update_golden):
     three = Dataset.from_arrays([[1], [2], [3]], ["a", "b", "c"], input_range=(0, 3))
-    compare_with_golden(Linear(weight_bound=1, target=2).build(three), "linear_three_classes.lp", update_golden)
+    compare_with_golden(
+        Linear(weight_bound=1, target=2).build(three), "linear_three_classes.lp", update_golden
+    )
 
 
 # ---- meaning -------------------------------------------------------------------------------------------------------
@@ -76,11 +82,16 @@ def test_fixed_weights_give_the_networks_own_shortfall(seed, weights, classes):
         model.bias[j].fix(int(units.bias[j]))
         for column, group in enumerate(reduction.groups):
             model.weight[j, int(group[0])].fix(int(units.weights[j, column]))
-    job = LinearJob(options, data, Solver(), lambda _: None, lambda: False)
+    job = options.job(data, Solver())
     network = job.network(units)
     record = solve(model, Solver())
     sums = network.sums(data.inputs)
-    assert round(record.objective) == hinge(sums, data, 4) == missing_margin(network, data, 4) == job.shortfall(units)
+    assert (
+        round(record.objective)
+        == hinge(sums, data, 4)
+        == missing_margin(network, data, 4)
+        == job.shortfall(units)
+    )
     for (k, c, other), shortfall in model.shortfall.items():
         s = reduction.rows[k] @ units.weights.T + units.bias
         margin = (s[0] if c == 0 else -s[0]) if classes == 2 else s[c] - s[other]
@@ -120,7 +131,10 @@ def test_three_classes_in_one_network_reach_the_optimum_of_brute_force(seed):
     biases = np.array(list(product(range(-7, 8), repeat=2)))
     for choice in product((-1, 0, 1), repeat=6):
         sums = data.inputs @ np.array(choice).reshape(3, 2).T
-        sums = sums[None] + np.concatenate([biases, np.zeros((len(biases), 1), dtype=np.int64)], axis=1)[:, None, :]
+        sums = (
+            sums[None]
+            + np.concatenate([biases, np.zeros((len(biases), 1), dtype=np.int64)], axis=1)[:, None, :]
+        )
         own = np.take_along_axis(sums, data.labels[None, :, None], axis=2)
         least = min(least, int((np.maximum(0, 2 - (own - sums)).sum(axis=(1, 2)) - 2 * data.rows).min()))
     trained = Linear(weight_bound=1, target=2).fit(data, Solver())
@@ -184,7 +198,7 @@ def test_keeping_less_of_the_margin_takes_fewer_links():
 
 
 def test_a_claim_that_the_weights_do_not_keep_is_rejected(monkeypatch):
-    import mip2mcu.train.linear as module
+    import mip2mcu.train.linear_job as module
 
     data = random_data(1)
     options = Linear(weight_bound=1, target=3, keep=1.0)
@@ -200,7 +214,7 @@ def test_a_claim_that_the_weights_do_not_keep_is_rejected(monkeypatch):
 
     monkeypatch.setattr(module, "solve", lying)
     monkeypatch.setattr(module, "settled", lambda r, exact: module.replace(r, exact=exact))
-    job = LinearJob(options, data, Solver(), lambda _: None, lambda: False)
+    job = options.job(data, Solver())
     units = job.units_of(start.earlier[0])
     kept, record = job.search_margin(units, module.replace(before, status="not searched", bound=0.0))
     assert job.shortfall(kept) == before.exact

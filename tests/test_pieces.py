@@ -86,7 +86,9 @@ def test_dense_rows_keep_variables_and_coefficients_together():
     assert dense_row(["a", "b", "c"], [0, 2, -1]) == (("b", "c"), (2, -1))
 
 
-@pytest.mark.parametrize(("sign", "total", "missing"), [(1, 2, 1), (1, -4, 7), (1, 3, 0), (-1, -2, 1), (-1, 4, 7), (-1, -9, 0)])
+@pytest.mark.parametrize(
+    ("sign", "total", "missing"), [(1, 2, 1), (1, -4, 7), (1, 3, 0), (-1, -2, 1), (-1, 4, 7), (-1, -9, 0)]
+)
 def test_the_least_shortfall_is_the_hinge(sign, total, missing):
     model = pyo.ConcreteModel()
     model.x = pyo.Var(bounds=(total, total))

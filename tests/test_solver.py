@@ -39,7 +39,9 @@ def knapsack():
     model = pyo.ConcreteModel(name="knapsack")
     model.taken = pyo.Var(range(3), domain=pyo.Integers, bounds=(0, 2))
     model.fits = pyo.Constraint(expr=3 * model.taken[0] + 4 * model.taken[1] + 5 * model.taken[2] <= 11)
-    model.worth = pyo.Objective(expr=4 * model.taken[0] + 5 * model.taken[1] + 7 * model.taken[2], sense=pyo.maximize)
+    model.worth = pyo.Objective(
+        expr=4 * model.taken[0] + 5 * model.taken[1] + 7 * model.taken[2], sense=pyo.maximize
+    )
     return model
 
 
@@ -132,7 +134,9 @@ def test_ctrl_c_keeps_the_incumbent(tmp_path):
     """)
     )
     require(os.name == "posix", "signals to another process need POSIX")
-    process = subprocess.Popen([sys.executable, str(script)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [sys.executable, str(script)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
     assert process.stdout.readline() == "incumbent\n"
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=30)
@@ -142,7 +146,9 @@ def test_ctrl_c_keeps_the_incumbent(tmp_path):
 def test_contradicting_constraints_are_said_to_be_that():
     model = knapsack()
     model.impossible = pyo.Constraint(expr=model.taken[0] + model.taken[1] >= 5)
-    with pytest.raises(NoSolutionError, match="filling: there is no solution, the constraints contradict each other"):
+    with pytest.raises(
+        NoSolutionError, match="filling: there is no solution, the constraints contradict each other"
+    ):
         solve(model, Solver(), stage="filling")
 
 
@@ -151,7 +157,7 @@ def test_no_point_within_the_limit_says_what_to_relax():
     for j in range(5):
         model.over[j].fix(0)
         model.under[j].fix(0)
-    with pytest.raises(NoSolutionError, match="no feasible point before it ended.*allow more time or nodes"):
+    with pytest.raises(NoSolutionError, match=r"no feasible point before it ended.*allow more time or nodes"):
         solve(model, Solver(node_limit=1))
 
 
@@ -159,7 +165,10 @@ def test_no_point_within_the_limit_says_what_to_relax():
     ("solver", "message"),
     [
         (Solver(options={"no_such_option": 1}), "HiGHS has no option 'no_such_option'"),
-        (Solver(options={"mip_rel_gap": "small"}), "HiGHS' option 'mip_rel_gap' cannot take the value 'small'"),
+        (
+            Solver(options={"mip_rel_gap": "small"}),
+            "HiGHS' option 'mip_rel_gap' cannot take the value 'small'",
+        ),
         (Solver(options={"mip_rel_gap": -1.0}), "HiGHS' option 'mip_rel_gap' cannot take the value -1.0"),
         (Solver("no_such_solver"), "the solver 'no_such_solver' is not known to Pyomo"),
         (Solver("xpress_direct"), "the solver 'xpress_direct' is not installed"),
@@ -174,11 +183,22 @@ def test_missing_solvers_and_refused_options_are_known_before_the_work(solver, m
 
 
 def test_text_values_of_options_are_read_as_the_option_wants_them():
-    assert solve(knapsack(), Solver(options={"presolve": "off", "mip_max_nodes": "100", "mip_rel_gap": "0.5"})).objective > 0
+    assert (
+        solve(
+            knapsack(), Solver(options={"presolve": "off", "mip_max_nodes": "100", "mip_rel_gap": "0.5"})
+        ).objective
+        > 0
+    )
 
 
 def test_impossible_limits_are_refused():
-    for fields in ({"time_limit": -1.0}, {"time_limit": float("nan")}, {"node_limit": -1}, {"seed": -1}, {"threads": 0}):
+    for fields in (
+        {"time_limit": -1.0},
+        {"time_limit": float("nan")},
+        {"node_limit": -1},
+        {"seed": -1},
+        {"threads": 0},
+    ):
         with pytest.raises(UsageError, match="not possible: give a"):
             Solver(**fields)
 
@@ -212,7 +232,11 @@ def test_the_same_model_is_written_to_the_same_bytes_with_readable_names(tmp_pat
 def test_a_matrix_has_the_models_numbers_in_the_order_of_its_declarations():
     matrix = matrix_of(knapsack())
     assert matrix.cost.tolist() == [4, 5, 7]
-    assert (matrix.start.tolist(), matrix.column.tolist(), matrix.value.tolist()) == ([0, 3], [0, 1, 2], [3, 4, 5])
+    assert (matrix.start.tolist(), matrix.column.tolist(), matrix.value.tolist()) == (
+        [0, 3],
+        [0, 1, 2],
+        [3, 4, 5],
+    )
     assert (matrix.row_low.tolist(), matrix.row_high.tolist()) == ([-np.inf], [11])
     assert matrix.integer.all()
     assert matrix.maximise

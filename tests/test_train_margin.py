@@ -38,7 +38,9 @@ def least(task):
 
 
 def test_the_shortfall_counts_what_each_row_lacks():
-    task = MarginTask(np.array([[1], [2]]), np.array([1, -1]), np.array([1, 10]), np.array([3, 4]), np.array([1]))
+    task = MarginTask(
+        np.array([[1], [2]]), np.array([1, -1]), np.array([1, 10]), np.array([3, 4]), np.array([1])
+    )
     assert task.shortfall(np.array([1]), 0) == 1 * (3 - 1) + 10 * (4 + 2)
 
 
@@ -51,7 +53,9 @@ def test_the_best_bias_is_best(seed):
 
 
 def test_the_best_bias_of_rows_of_one_sign_satisfies_them_all():
-    task = MarginTask(np.array([[1], [5]]), np.array([1, 1]), np.array([1, 1]), np.array([3, 3]), np.array([1]))
+    task = MarginTask(
+        np.array([[1], [5]]), np.array([1, 1]), np.array([1, 1]), np.array([3, 3]), np.array([1])
+    )
     assert with_best_bias(task, np.array([1])).shortfall == 0
 
 
@@ -109,6 +113,8 @@ def test_links_are_dropped_only_within_the_budget(seed):
 
 
 def test_a_budget_that_cannot_be_reached_gives_none():
-    task = MarginTask(np.array([[1], [1]]), np.array([1, -1]), np.array([1, 1]), np.array([3, 3]), np.array([2]))
+    task = MarginTask(
+        np.array([[1], [1]]), np.array([1, -1]), np.array([1, 1]), np.array([3, 3]), np.array([2])
+    )
     assert reach(task, Unit(np.array([0]), 0, 6), 5) is None
     assert reach(task, Unit(np.array([0]), 0, 6), 6).shortfall == 6

@@ -51,7 +51,9 @@ def test_reduced_and_full_sums_agree_and_collapse_inverts_expand(domain):
     bias = rng.integers(-5, 6, 2)
     full_weights, full_bias = reduction.expand(weights, bias)
     full = wide @ full_weights.T + full_bias
-    reduced = {tuple(row): tuple(s) for row, s in zip(reduction.rows, reduction.rows @ weights.T + bias, strict=True)}
+    reduced = {
+        tuple(row): tuple(s) for row, s in zip(reduction.rows, reduction.rows @ weights.T + bias, strict=True)
+    }
     columns = [group[0] for group in reduction.groups]
     assert [reduced[tuple(row)] for row in wide[:, columns]] == [tuple(s) for s in full]
     again = reduction.collapse(full_weights, full_bias)

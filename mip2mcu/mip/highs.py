@@ -31,7 +31,7 @@ _STATUS = {
 _WITHOUT_SOLUTION = {
     highspy.HighsModelStatus.kInfeasible: "the constraints contradict each other",
     highspy.HighsModelStatus.kUnbounded: "the objective is unbounded",
-    highspy.HighsModelStatus.kUnboundedOrInfeasible: "the constraints contradict each other or the objective is unbounded",
+    highspy.HighsModelStatus.kUnboundedOrInfeasible: "constraints contradict each other or the objective is unbounded",
 }
 
 
@@ -68,10 +68,14 @@ def _typed(highs: highspy.Highs, name: str, value: str | int | float | bool) -> 
     """``value`` in the type that HiGHS expects of the option ``name``."""
     status, kind = highs.getOptionType(name)
     if status != highspy.HighsStatus.kOk:
-        raise SolverError(f"HiGHS has no option {name!r}: see https://ergo-code.github.io/HiGHS for its options")
+        raise SolverError(
+            f"HiGHS has no option {name!r}: see https://ergo-code.github.io/HiGHS for its options"
+        )
     try:
         if kind == highspy.HighsOptionType.kBool:
-            return {"true": True, "on": True, "1": True, "false": False, "off": False, "0": False}[str(value).lower()]
+            return {"true": True, "on": True, "1": True, "false": False, "off": False, "0": False}[
+                str(value).lower()
+            ]
         if kind == highspy.HighsOptionType.kInt:
             return int(value)
         if kind == highspy.HighsOptionType.kDouble:

@@ -33,7 +33,6 @@ class Total:
             linear_vars=[*self.variables, *(v for _, v in more)],
         )
 
-
     def minus(self, other: Total) -> Total:
         """The difference of two totals without common variables."""
         return Total(
@@ -45,7 +44,9 @@ class Total:
         )
 
 
-def dense_row(variables: Sequence[Any], coefficients: Iterable[int]) -> tuple[tuple[Any, ...], tuple[int, ...]]:
+def dense_row(
+    variables: Sequence[Any], coefficients: Iterable[int]
+) -> tuple[tuple[Any, ...], tuple[int, ...]]:
     """Variables and whole-number coefficients of a row, zeros left out."""
     pairs = [(v, int(c)) for v, c in zip(variables, coefficients, strict=True) if c]
     return tuple(v for v, _ in pairs), tuple(c for _, c in pairs)
@@ -54,7 +55,7 @@ def dense_row(variables: Sequence[Any], coefficients: Iterable[int]) -> tuple[tu
 def total_of(
     variables: Sequence[Any], coefficients: IntArray, high: IntArray, bias: Any, bias_high: int
 ) -> Total:
-    """``sum_i coefficients[i] * variables[i] + bias``, variables in [-high[i], high[i]], bias in [-bias_high, bias_high].
+    """``sum_i coefficients[i] * variables[i] + bias`` for |variables[i]| <= high[i] and |bias| <= bias_high.
 
     The interval is attained at both ends: |coefficients| @ high + bias_high.
     """
@@ -102,7 +103,9 @@ def reaches_margin(total: Total, sign: int, target: int, shortfall: Any) -> Any:
     return signed >= target
 
 
-def declare_weights(model: pyo.Block, indices: Sequence[Hashable], high: dict[Any, int], binary: bool) -> None:
+def declare_weights(
+    model: pyo.Block, indices: Sequence[Hashable], high: dict[Any, int], binary: bool
+) -> None:
     """Add ``model.weight``, whole numbers in [-high, high]; binary ones are ``2 * plus - high``.
 
     A binary weight of high m is the sum of m weights of -1 and +1: ``plus`` of them are +1.

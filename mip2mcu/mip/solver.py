@@ -80,9 +80,13 @@ class Solver:
         pairs = self.options.items() if isinstance(self.options, Mapping) else self.options
         object.__setattr__(self, "options", tuple((str(k), v) for k, v in pairs))
         if self.time_limit is not None and not self.time_limit >= 0:
-            raise UsageError(f"a time limit of {self.time_limit} seconds is not possible: give a positive number")
+            raise UsageError(
+                f"a time limit of {self.time_limit} seconds is not possible: give a positive number"
+            )
         if self.node_limit is not None and self.node_limit < 0:
-            raise UsageError(f"a node limit of {self.node_limit} is not possible: give a number of at least 0")
+            raise UsageError(
+                f"a node limit of {self.node_limit} is not possible: give a number of at least 0"
+            )
         if not 0 <= self.seed < 2**31:
             raise UsageError(f"a seed of {self.seed} is not possible: give a number of 0..{2**31 - 1}")
         if self.threads < 1:
@@ -223,7 +227,9 @@ def _solve_with_highs(
     if start and any(v.value is None for v in variables):
         raise SolverError(f"{stage}: a start needs a value for every variable")
     values = np.array([v.value for v in variables], dtype=np.float64) if start else None
-    left = solver if solver.time_limit is None else solver.within(solver.time_limit - (time.monotonic() - began))
+    left = (
+        solver if solver.time_limit is None else solver.within(solver.time_limit - (time.monotonic() - began))
+    )
     values, record = solve_matrix(matrix, left, start=values, stage=stage, listener=listener, stop=stop)
     for variable, value, whole in zip(variables, values, matrix.integer, strict=True):
         variable.set_value(_rounded(value, stage) if whole else float(value), skip_validation=True)
@@ -233,7 +239,9 @@ def _solve_with_highs(
 def _rounded(value: float, stage: str) -> int:
     whole = round(value)
     if abs(value - whole) > INTEGER_DISTANCE:
-        raise SolverError(f"{stage}: the solver gave {value} for a whole number: tighten its tolerances or try another seed")
+        raise SolverError(
+            f"{stage}: the solver gave {value} for a whole number: tighten its tolerances or try another seed"
+        )
     return whole
 
 
@@ -273,7 +281,9 @@ def _solve_elsewhere(
     try:
         result = engine.solve(model, load_solutions=False, **({"warmstart": True} if accepts_start else {}))
     except Exception as error:  # whatever the foreign interface raises, the user needs one sentence
-        raise SolverError(f"{stage}: the solver {solver.name!r} failed: {str(error).strip().splitlines()[0]}") from error
+        raise SolverError(
+            f"{stage}: the solver {solver.name!r} failed: {str(error).strip().splitlines()[0]}"
+        ) from error
     condition = str(result.solver.termination_condition)
     if condition in ("infeasible", "unbounded", "infeasibleOrUnbounded"):
         raise NoSolutionError(f"{stage}: there is no solution, {solver.name} says {condition}")
@@ -306,9 +316,16 @@ def _options(solver: Solver) -> dict[str, OptionValue]:
     options: dict[str, OptionValue] = {}
     if names is not None:
         if solver.node_limit is not None and not names.nodes:
-            raise SolverError(f"{solver.name} has no node limit: limit its time instead, or use --solver highs")
+            raise SolverError(
+                f"{solver.name} has no node limit: limit its time instead, or use --solver highs"
+            )
         wanted: tuple[tuple[str, OptionValue | None], ...] = (
-            (names.seconds, solver.time_limit if names.seconds != "tmlim" or solver.time_limit is None else max(1, round(solver.time_limit))),
+            (
+                names.seconds,
+                solver.time_limit
+                if names.seconds != "tmlim" or solver.time_limit is None
+                else max(1, round(solver.time_limit)),
+            ),
             (names.nodes, solver.node_limit),
             (names.seed, solver.seed),
             (names.threads, solver.threads),

@@ -85,7 +85,9 @@ def _pair(dataset: Dataset, a: int, b: int) -> Member:
 def _against_rest(dataset: Dataset, c: int) -> Member:
     name = dataset.classes[c]
     labels = (dataset.labels != c).astype(np.int64)
-    return Member(f"{name} or not", _two_classes(dataset, np.arange(dataset.rows), labels, (name, f"not {name}")))
+    return Member(
+        f"{name} or not", _two_classes(dataset, np.arange(dataset.rows), labels, (name, f"not {name}"))
+    )
 
 
 def train_members(
@@ -98,7 +100,7 @@ def train_members(
     listener: Listener,
     stop: Stop,
 ) -> list[Trained]:
-    """Start all parts, then search in all parts. The solver's time limit counts from ``began`` and covers everything."""
+    """Start all parts, then search in all parts. The time limit counts from ``began`` and covers everything."""
 
     def left() -> float | None:
         return None if solver.time_limit is None else max(0.0, began + solver.time_limit - time.monotonic())
@@ -136,7 +138,9 @@ def combined(dataset: Dataset, ensemble: str, networks: Sequence[Network]) -> Ne
     if len(networks) == 1:
         layers, decision = networks[0].layers, networks[0].decision
     else:
-        layers = tuple(_side_by_side([n.layers[depth] for n in networks], depth) for depth in _depths(networks))
+        layers = tuple(
+            _side_by_side([n.layers[depth] for n in networks], depth) for depth in _depths(networks)
+        )
         decision = _decision(len(dataset.classes), ensemble)
     return Network(
         input_low=dataset.input_low,

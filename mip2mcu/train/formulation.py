@@ -1,4 +1,4 @@
-"""What every formulation offers. To add one: a file with a frozen dataclass of options, a row in the registry, tests."""
+"""What every formulation offers. To add one: a file with a frozen dataclass of options, a registry row, tests."""
 
 from __future__ import annotations
 

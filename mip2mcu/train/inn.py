@@ -58,7 +58,9 @@ class Inn:
     def __post_init__(self) -> None:
         object.__setattr__(self, "hidden", tuple(self.hidden))
         if not self.hidden or not all(1 <= width <= UNIT_LIMIT for width in self.hidden):
-            raise UsageError(f"hidden layers {self.hidden} are not possible: give at least one unit a layer, such as 8,4")
+            raise UsageError(
+                f"hidden layers {self.hidden} are not possible: give at least one unit a layer, such as 8,4"
+            )
         _ = self.domain
 
     @property
@@ -146,7 +148,8 @@ def build_model(reduction: Reduction, hidden: tuple[int, ...]) -> pyo.ConcreteMo
         _decides(model, totals, k, c, widths[-1])
     several = [k for k in range(len(reduction.rows)) if (reduction.counts[k] > 0).sum() > 1]
     model.one_class_at_most = pyo.Constraint(
-        several, rule=lambda m, k: sum(m.correct[k, c] for c in np.flatnonzero(reduction.counts[k]).tolist()) <= 1
+        several,
+        rule=lambda m, k: sum(m.correct[k, c] for c in np.flatnonzero(reduction.counts[k]).tolist()) <= 1,
     )
     pairs = [(layer, j) for layer, width in enumerate(hidden, 1) for j in range(width - 1)]
     model.units_are_ordered = pyo.Constraint(
@@ -185,25 +188,45 @@ def _declare(model: pyo.ConcreteModel, reduction: Reduction, widths: tuple[int, 
         (layer, j, i): h
         for layer in layers
         for j in range(widths[layer - 1])
-        for i, h in zip(_inputs(reduction, widths, layer), _weight_high(reduction, widths, layer), strict=True)
+        for i, h in zip(
+            _inputs(reduction, widths, layer), _weight_high(reduction, widths, layer), strict=True
+        )
     }
     declare_weights(model, list(high), high, reduction.domain.binary)
     model.bias = pyo.Var(
         [(layer, j) for layer in layers for j in range(widths[layer - 1])],
         domain=pyo.Integers,
-        bounds=lambda _, layer, j: (-_bias_high(reduction, widths, layer), _bias_high(reduction, widths, layer)),
+        bounds=lambda _, layer, j: (
+            -_bias_high(reduction, widths, layer),
+            _bias_high(reduction, widths, layer),
+        ),
     )
     model.fired = pyo.Var(
-        [(layer, k, j) for layer in layers[:-1] for k in rows for j in range(widths[layer - 1])], domain=pyo.Binary
+        [(layer, k, j) for layer in layers[:-1] for k in rows for j in range(widths[layer - 1])],
+        domain=pyo.Binary,
     )
     bound = reduction.domain.bound
     model.product = pyo.Var(
-        [(l, k, j, i) for l in layers[1:] for k in rows for j in range(widths[l - 1]) for i in range(widths[l - 2])],
+        [
+            (layer, k, j, i)
+            for layer in layers[1:]
+            for k in rows
+            for j in range(widths[layer - 1])
+            for i in range(widths[layer - 2])
+        ],
         domain=pyo.Reals,
         bounds=(-bound, bound),
     )
     model.correct = pyo.Var([(int(k), int(c)) for k, c in np.argwhere(reduction.counts)], domain=pyo.Binary)
-    for name in ("fires", "rests", "kept_below", "kept_above", "negated_below", "negated_above", "true_class_wins"):
+    for name in (
+        "fires",
+        "rests",
+        "kept_below",
+        "kept_above",
+        "negated_below",
+        "negated_above",
+        "true_class_wins",
+    ):
         setattr(model, name, pyo.Constraint(pyo.Any))
 
 
@@ -277,10 +300,16 @@ def read(model: pyo.ConcreteModel) -> SignNetwork:
         return (j for number, j in model.bias if number == layer)
 
     def weights_of(layer: int, unit: int) -> list[Any]:
-        return [variable.value for (number, j, _), variable in model.weight.items() if (number, j) == (layer, unit)]
+        return [
+            variable.value
+            for (number, j, _), variable in model.weight.items()
+            if (number, j) == (layer, unit)
+        ]
 
     layers = sorted({layer for layer, _ in model.bias})
     return SignNetwork(
         tuple(np.array([weights_of(layer, j) for j in units(layer)], dtype=np.int64) for layer in layers),
-        tuple(np.array([model.bias[layer, j].value for j in units(layer)], dtype=np.int64) for layer in layers),
+        tuple(
+            np.array([model.bias[layer, j].value for j in units(layer)], dtype=np.int64) for layer in layers
+        ),
     )

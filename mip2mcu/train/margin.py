@@ -59,7 +59,7 @@ class Unit:
 
 
 def quick(solver: Solver) -> Solver:
-    """The solver of relaxations: HiGHS whatever searches later, and without presolve, which takes longer than it saves."""
+    """The solver of relaxations: HiGHS whatever searches later, without presolve, which takes longer than it saves."""
     return Solver(time_limit=solver.time_limit, seed=solver.seed, options=(("presolve", "off"),))
 
 
@@ -91,7 +91,11 @@ def relaxation(task: MarginTask, *, budget: float | None = None, price: FloatArr
     if budget is not None and price is not None:
         cost = np.concatenate([price, price, np.zeros(count + 1)])
         used = np.flatnonzero(counts)
-        start, column, value = np.append(start, start[-1] + len(used)), np.append(column, used), np.append(value, counts[used])
+        start, column, value = (
+            np.append(start, start[-1] + len(used)),
+            np.append(column, used),
+            np.append(value, counts[used]),
+        )
         row_low, row_high = np.append(row_low, -NO_LIMIT), np.append(row_high, budget)
     return Matrix(
         cost=cost.astype(np.float64),

@@ -26,7 +26,9 @@ class WeightDomain:
 
     def __post_init__(self) -> None:
         if not 1 <= self.bound <= WEIGHT_LIMIT:
-            raise UsageError(f"a weight bound of {self.bound} is not possible: give a number of 1..{WEIGHT_LIMIT}")
+            raise UsageError(
+                f"a weight bound of {self.bound} is not possible: give a number of 1..{WEIGHT_LIMIT}"
+            )
         if self.binary and self.bound != 1:
             raise UsageError(f"binary weights are -1 and +1: a weight bound of {self.bound} contradicts them")
 
@@ -113,7 +115,9 @@ class Reduction:
         if self.domain.binary:
             plus = (weights + copies) // 2
             return np.where(np.arange(copies) < plus[:, None], 1, -1)
-        filled = np.clip(np.abs(weights)[:, None] - self.domain.bound * np.arange(copies), 0, self.domain.bound)
+        filled = np.clip(
+            np.abs(weights)[:, None] - self.domain.bound * np.arange(copies), 0, self.domain.bound
+        )
         return np.sign(weights)[:, None] * filled
 
 
@@ -128,7 +132,9 @@ def reduce(dataset: Dataset, domain: WeightDomain) -> Reduction:
         raise DatasetError("the rows are all of one class: training needs at least two")
     if not present.all():
         missing = dataset.classes[int(np.argmin(present))]
-        raise DatasetError(f"class {missing!r} has no training rows: add some, or leave it out of the classes")
+        raise DatasetError(
+            f"class {missing!r} has no training rows: add some, or leave it out of the classes"
+        )
     inputs = np.asarray(dataset.inputs)
     varying = np.flatnonzero((inputs != inputs[0]).any(axis=0))
     _, first, group_of = np.unique(inputs[:, varying], axis=1, return_index=True, return_inverse=True)

@@ -20,7 +20,11 @@ class Entry:
 
 FORMULATIONS: dict[str, Entry] = {
     "linear": Entry(
-        Linear, "pairs", "integer or binary weights, no hidden layer: soft margin, then fewest non-zero weights"
+        Linear,
+        "pairs",
+        "integer or binary weights, no hidden layer: soft margin, then fewest non-zero weights",
     ),
-    "inn": Entry(Inn, "none", "hidden layers of sign units, integer or binary weights: fewest training errors"),
+    "inn": Entry(
+        Inn, "none", "hidden layers of sign units, integer or binary weights: fewest training errors"
+    ),
 }

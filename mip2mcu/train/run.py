@@ -75,9 +75,13 @@ def train(
     with stop_on_interrupt() if stop is None else nullcontext(stop) as stopped, executor(workers) as run:
         trained = train_members(chosen, parts, engine, run, began=began, listener=listener, stop=stopped)
     network = combined(dataset, ensemble, [one.network for one in trained])
-    earlier = tuple(combined(dataset, ensemble, stage) for stage in zip(*(t.earlier for t in trained), strict=True))
+    earlier = tuple(
+        combined(dataset, ensemble, stage) for stage in zip(*(t.earlier for t in trained), strict=True)
+    )
     used = (*flat_options(chosen), ("ensemble", ensemble if len(parts) > 1 else "none"))
-    report = report_on(network, dataset, chosen.name, used, named_solves(parts, trained), time.monotonic() - began)
+    report = report_on(
+        network, dataset, chosen.name, used, named_solves(parts, trained), time.monotonic() - began
+    )
     notes = tuple(dict.fromkeys(note for one in trained for note in one.report.notes))
     return Trained(network, replace(report, workers=min(workers, len(parts)), notes=notes), earlier)
 

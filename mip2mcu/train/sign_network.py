@@ -1,7 +1,7 @@
 """Networks of sign units on reduced data: forward passes, errors in exact integers, and what one unit can change.
 
-Hidden units are +1 where their sum is >= 0, else -1. Two classes have one output sum (>= 0 is class 0), more classes one
-a class (the largest wins, the lowest index on ties), as in `Sign` and `Argmax`.
+Hidden units are +1 where their sum is >= 0, else -1. Two classes have one output sum (>= 0 is class 0), more classes
+one a class (the largest wins, the lowest index on ties), as in `Sign` and `Argmax`.
 """
 
 from __future__ import annotations

@@ -54,7 +54,9 @@ def first_network(
     return best
 
 
-def _linear_layer(dataset: Dataset, reduction: Reduction, solver: Solver, stop: Stop) -> tuple[IntArray, IntArray]:
+def _linear_layer(
+    dataset: Dataset, reduction: Reduction, solver: Solver, stop: Stop
+) -> tuple[IntArray, IntArray]:
     """Weights and bias, on the reduced columns, of the linear formulation's quick start."""
     network = _linear(reduction.domain).start(dataset, solver, stop=stop).network
     layer = network.layers[0]
@@ -86,7 +88,10 @@ def _questions(
     rows, weights, bias = reduction.rows, [], []
     high = reduction.weight_high
     for width in hidden:
-        units = [_question(rows, reduction.counts, high, j, rng, reduction.domain, solver, stop) for j in range(width)]
+        units = [
+            _question(rows, reduction.counts, high, j, rng, reduction.domain, solver, stop)
+            for j in range(width)
+        ]
         weights.append(np.stack([w for w, _ in units]))
         bias.append(np.array([b for _, b in units], dtype=np.int64))
         rows = np.where(rows @ weights[-1].T + bias[-1] >= 0, 1, -1)
@@ -226,7 +231,9 @@ def _with_output(network: SignNetwork, reduction: Reduction, solver: Solver, sto
     inputs = network.inputs_of(reduction.rows, last)
     if (inputs == inputs[0]).all():
         return network
-    repeat = [np.repeat(np.arange(len(inputs)), reduction.counts[:, c]) for c in range(reduction.counts.shape[1])]
+    repeat = [
+        np.repeat(np.arange(len(inputs)), reduction.counts[:, c]) for c in range(reduction.counts.shape[1])
+    ]
     labels = np.concatenate([np.full(len(rows), c) for c, rows in enumerate(repeat)])
     data = Dataset(
         inputs=inputs[np.concatenate(repeat)],

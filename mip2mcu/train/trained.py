@@ -43,7 +43,7 @@ class TrainingReport:
 
     @property
     def status(self) -> str:
-        """"optimal" where every solve was proved optimal, else "incumbent"."""
+        """ "optimal" where every solve was proved optimal, else "incumbent"."""
         return "optimal" if self.solves and all(s.status == "optimal" for s in self.solves) else "incumbent"
 
     @property
@@ -102,7 +102,9 @@ def settled(record: Solve, exact: int) -> Solve:
     The bound is rounded up to a whole number. A solver's tolerances can fake a better objective than the weights have:
     such a claim is kept in the record, but counts neither as a proof nor as the result.
     """
-    bound = None if record.bound is None else float(np.ceil(record.bound - 1e-6 * max(1.0, abs(record.bound))))
+    bound = (
+        None if record.bound is None else float(np.ceil(record.bound - 1e-6 * max(1.0, abs(record.bound))))
+    )
     status = record.status
     if status == "optimal" and round(record.objective) != exact:
         status = "claim rejected"
