@@ -8,8 +8,8 @@ tasks and never depend on the number of workers. `Context` tells the function ho
 whom to tell about progress. Callers know `Executor` only; anything that offers ``map`` can take its place.
 
 Workers are fresh interpreters that talk through their standard input and output. Unlike those of `multiprocessing`,
-they never import the caller's script, so no ``if __name__ == "__main__"`` is needed; and they end by themselves when the
-caller dies.
+they never import the caller's script, so no ``if __name__ == "__main__"`` is needed; and they end by themselves when
+the caller dies.
 """
 
 from __future__ import annotations

@@ -28,6 +28,7 @@ from mip2mcu.parallel import Context, Executor
 from mip2mcu.progress import Listener, Progress, Stop
 from mip2mcu.ranges import IntArray
 from mip2mcu.train.formulation import Formulation
+from mip2mcu.train.reduction import check_classes
 from mip2mcu.train.trained import Trained
 
 ENSEMBLES = ("auto", "pairs", "rest", "none")
@@ -55,6 +56,7 @@ Members: TypeAlias = tuple[Member, ...]
 
 def members(dataset: Dataset, ensemble: str) -> Members:
     """The parts of ``ensemble``; a single part where there are two classes only."""
+    check_classes(dataset)
     if ensemble not in ENSEMBLES[1:]:
         raise UsageError(f"ensemble {ensemble!r} is unknown, choose one of {', '.join(ENSEMBLES)}")
     if ensemble == "none" or len(dataset.classes) == 2:

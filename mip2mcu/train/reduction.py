@@ -121,8 +121,8 @@ class Reduction:
         return np.sign(weights)[:, None] * filled
 
 
-def reduce(dataset: Dataset, domain: WeightDomain) -> Reduction:
-    """Merge what training cannot tell apart; raises `DatasetError` for data without rows or with one class only."""
+def check_classes(dataset: Dataset) -> None:
+    """Raise `DatasetError` unless there are at least two classes and rows of each."""
     if dataset.rows == 0:
         raise DatasetError("the data have no rows: training needs at least one of each class")
     if (dataset.labels < 0).any():
@@ -135,6 +135,11 @@ def reduce(dataset: Dataset, domain: WeightDomain) -> Reduction:
         raise DatasetError(
             f"class {missing!r} has no training rows: add some, or leave it out of the classes"
         )
+
+
+def reduce(dataset: Dataset, domain: WeightDomain) -> Reduction:
+    """Merge what training cannot tell apart; raises `DatasetError` for data that `check_classes` refuses."""
+    check_classes(dataset)
     inputs = np.asarray(dataset.inputs)
     varying = np.flatnonzero((inputs != inputs[0]).any(axis=0))
     _, first, group_of = np.unique(inputs[:, varying], axis=1, return_index=True, return_inverse=True)
