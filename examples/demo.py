@@ -50,7 +50,20 @@ def main() -> None:
     print("Handwritten digits, 8 x 8 pixels, by 43 writers:\n")
     for line in zip(*(picture(ROOT / test, row) for row in (0, 3, 4, 12)), strict=True):
         print("    " + "    ".join(line))
-    mip2mcu("train", train, "--test", test, "--out", model, "--time-limit", "45", "--workers", workers)
+    mip2mcu(
+        "train",
+        train,
+        "--test",
+        test,
+        "--out",
+        model,
+        "--weight-bound",
+        "1",
+        "--time-limit",
+        "45",
+        "--workers",
+        workers,
+    )
     mip2mcu("export", model, "--target", "cortex-m", "--out", folder)
     mip2mcu("verify", model, "--source", folder, "--data", test, "--target", "host")
     report = answer("verify", model, "--source", folder, "--data", test, "--target", "cortex-m")

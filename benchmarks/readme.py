@@ -1,0 +1,80 @@
+"""Rewrites the measured parts of README.md: `python -m benchmarks.readme [PART ...]`, all parts by default.
+
+A part stands between ``<!-- begin: PART -->`` and ``<!-- end: PART -->``. Tables come from the committed results; the
+part "example" runs its commands and takes their output.
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from benchmarks.results import Row, load, shown
+from mip2mcu.files import write_text
+
+ROOT = Path(__file__).resolve().parent.parent
+README = ROOT / "README.md"
+
+EXAMPLE = (
+    "train examples/digits/train.csv --test examples/digits/test.csv "
+    "--weight-bound 1 --time-limit 45 --workers 2 --out digits.json",
+    "export digits.json --target cortex-m",
+    "verify digits.json --target cortex-m --source digits --data examples/digits/test.csv",
+)
+
+
+def example() -> str:
+    """The worked example: its commands, run in a fresh folder, with what they print."""
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "examples").symlink_to(ROOT / "examples")
+        return "\n\n".join(_session(command, folder) for command in EXAMPLE)
+
+
+def _session(command: str, folder: str) -> str:
+    call = [sys.executable, "-m", "mip2mcu", *command.split()]
+    done = subprocess.run(call, cwd=folder, check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    return f"```console\n$ mip2mcu {command}\n{done.stdout.rstrip()}\n```"
+
+
+def pivot(rows: Sequence[Row]) -> str:
+    """One line a task: our accuracy, the references beside it, then the other figures."""
+    tasks: dict[str, dict[str, str]] = {}
+    for row in rows:
+        cells = tasks.setdefault(row.task, {})
+        ours = "mip2mcu" if row.references else row.metric
+        cells[ours] = shown(row.value, row.unit if row.unit != "instructions" else "")
+        for name, value in row.references.items():
+            cells[name] = shown(value, row.unit)
+    columns = list(dict.fromkeys(name for cells in tasks.values() for name in cells))
+    lines = ["| data | " + " | ".join(columns) + " |", "|---|" + "---:|" * len(columns)]
+    lines += [f"| {task} | " + " | ".join(cells.get(c, "") for c in columns) + " |" for task, cells in tasks.items()]
+    return "\n".join(lines)
+
+
+PARTS: dict[str, Callable[[], str]] = {
+    "example": example,
+    "tabular": lambda: pivot(load("tabular")),
+}
+
+
+def replaced(text: str, part: str, content: str) -> str:
+    """``text`` with the content of one part exchanged."""
+    pattern = re.compile(rf"(<!-- begin: {part} -->\n).*?(<!-- end: {part} -->)", re.DOTALL)
+    if not pattern.search(text):
+        raise SystemExit(f"README.md has no part {part!r}")
+    return pattern.sub(lambda match: match.group(1) + content + "\n" + match.group(2), text)
+
+
+def main() -> None:
+    text = README.read_text(encoding="utf-8")
+    for part in sys.argv[1:] or PARTS:
+        text = replaced(text, part, PARTS[part]())
+    write_text(README, text)
+
+
+if __name__ == "__main__":
+    main()
