@@ -1,0 +1,45 @@
+"""How generated C reads its constant tables: as arrays, or on AVR through the readers of <avr/pgmspace.h>.
+
+On AVR, flash has an address space of its own. A table is marked PROGMEM, or start-up code would copy it to RAM, and the
+instruction LPM reads it; a pointer to it says nothing about that, so every read must go through here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from mip2mcu.export.literals import TYPE_BYTES, Column, Table
+
+_READERS = {1: "pgm_read_byte", 2: "pgm_read_word", 4: "pgm_read_dword"}
+
+
+@dataclass(frozen=True)
+class FlashReader:
+    """Prints definitions and reads of tables; ``progmem`` as in `Target.has_progmem`."""
+
+    progmem: bool
+
+    @property
+    def attribute(self) -> str:
+        """What stands behind the name of a table in its definition."""
+        return " PROGMEM" if self.progmem else ""
+
+    def flash(self, table: Table, element: str) -> str:
+        """C text that reads ``element`` (an lvalue in ``table``) from flash."""
+        if not self.progmem:
+            return element
+        address = element[1:] if element.startswith("*") else f"&{element}"
+        read = f"{_READERS[TYPE_BYTES[table.c_type]]}({address})"
+        return read if table.c_type.startswith("u") else f"({table.c_type}){read}"
+
+    def pick(self, column: Column, index: str) -> str:
+        """C text of a column's entry ``index``."""
+        return self.flash(column, f"{column.name}[{index}]") if isinstance(column, Table) else column
+
+    def fetch(self, table: Table, pointer: str, offset: int) -> str:
+        """C text that reads the entry ``offset`` behind ``pointer``; offsets ascend from 0 up to the next `skip`."""
+        return self.flash(table, f"{pointer}[{offset}]")
+
+    def skip(self, table: Table, pointer: str, count: int) -> str:
+        """The statement that moves ``pointer`` behind ``count`` entries of ``table`` that `fetch` has read."""
+        return f"{pointer}++;" if count == 1 else f"{pointer} += {count};"
