@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import fields, replace
 from pathlib import Path
@@ -29,11 +29,32 @@ def formulation_named(name: str, options: Mapping[str, Any] | None = None) -> Fo
     if name not in FORMULATIONS:
         raise UsageError(f"formulation {name!r} is unknown, choose one of {', '.join(FORMULATIONS)}")
     options_class = FORMULATIONS[name].options
-    known = [field.name for field in fields(options_class)]  # type: ignore[arg-type]
-    for option in options or {}:
+    known = {field.name: str(field.type) for field in fields(options_class)}  # type: ignore[arg-type]
+    for option, value in (options or {}).items():
         if option not in known:
             raise UsageError(f"formulation {name!r} has no option {option!r}, only {', '.join(known)}")
+        if not _fits(value, known[option]):
+            raise UsageError(f"option {option!r} cannot take {value!r}: it wants {_WANTED[known[option]]}")
     return options_class(**(options or {}))
+
+
+_WANTED = {
+    "int | None": "a whole number",
+    "float": "a number",
+    "str": "a word",
+    "tuple[int, ...]": "whole numbers such as 8,4",
+}
+
+
+def _fits(value: Any, annotation: str) -> bool:
+    """True where ``value`` is what an option of this annotation takes."""
+    if annotation == "tuple[int, ...]":
+        return isinstance(value, Sequence) and all(type(v) is int for v in value)
+    if annotation == "int | None":
+        return value is None or type(value) is int
+    if annotation == "float":
+        return type(value) in (int, float)
+    return isinstance(value, str)
 
 
 def train(
