@@ -36,6 +36,10 @@ def test_exactly_the_wished_number_of_rows_is_generated(network, count):
     assert sum(len(rows) for rows in generated(network, count).values()) == count
 
 
+def test_few_vectors_are_shared_by_all_kinds():
+    assert set(generated(sign_network(), 24)) == {"corners", "extremes", "thresholds", "ties", "random"}
+
+
 def test_data_rows_come_first_and_all_of_them():
     network = linear_network()
     data = random_rows(network, 700, np.random.default_rng(9))

@@ -28,6 +28,7 @@ Chunks: TypeAlias = Iterator[tuple[str, IntArray]]
 
 _CORNER_INPUTS = 8
 """Up to this many inputs all corners are listed."""
+_SEARCHES = 6
 _POOL_ROWS = 4096
 _ROWS_PER_HIT = 4
 _UNIT_LIMIT = 512
@@ -37,17 +38,15 @@ _STARTS = 2
 def input_chunks(network: Network, data: IntArray | None, count: int, seed: int, chunk_rows: int) -> Chunks:
     """Rows of network inputs: ``data`` (rows, inputs), then exactly ``count`` generated ones.
 
-    At most half of ``count`` are searched for, the rest is random.
+    About half of ``count`` at most is searched for, each search having an equal share; the rest is random.
     """
     if data is not None:
         yield from _cut("data", data, chunk_rows)
     left = count
     for kind, rows in _hunted(network, data, np.random.default_rng(seed), min(chunk_rows, _POOL_ROWS)):
-        kept = rows[: left - count // 2]
+        kept = _evenly(rows, min(left, max(1, count // (2 * _SEARCHES))))
         left -= len(kept)
         yield from _cut(kind, kept, chunk_rows)
-        if left == count // 2:
-            break
     for chunk, start in enumerate(range(0, left, chunk_rows)):
         rng = np.random.default_rng([seed, chunk])
         yield "random", random_rows(network, min(chunk_rows, left - start), rng)
@@ -70,6 +69,13 @@ def random_rows(network: Network, count: int, rng: np.random.Generator) -> IntAr
     share = rng.random((count, 1), dtype=np.float32)
     share[::4] = 1.0
     return np.where(rng.random((count, network.inputs), dtype=np.float32) < share, values, low)
+
+
+def _evenly(rows: IntArray, limit: int) -> IntArray:
+    """At most ``limit`` of ``rows``, evenly spaced."""
+    if len(rows) <= limit:
+        return rows
+    return rows[np.linspace(0, len(rows) - 1, limit).astype(np.int64)] if limit else rows[:0]
 
 
 def _cut(kind: str, rows: IntArray, chunk_rows: int) -> Chunks:

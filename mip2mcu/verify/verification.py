@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 DEFAULT_VECTORS = 10_000
 _COUNTED_WEIGHTS = 2_000_000
 """Weights of all counted rows together: counting takes a callback a basic block, so large networks get fewer rows."""
+_TRACED_INSTRUCTIONS = 1_000_000
+"""Most instructions that are traced one by one, apart from one call: some four microseconds each."""
 
 
 def verify(
@@ -152,7 +154,7 @@ def _count(comparison: Comparison, counter: CountingRunner) -> Mapping[str, Cost
 
 
 def _cost(harness: Harness, counter: CountingRunner, function: str, rows: IntArray) -> Cost:
-    """Count every row by basic blocks; then the first, the cheapest and the dearest one by one, with the stack."""
+    """Count every row by basic blocks; then the dearest, the cheapest and the first one by one, with the stack."""
     program = harness.program
     request = {
         "predict": harness.predict_request,
@@ -162,7 +164,8 @@ def _cost(harness: Harness, counter: CountingRunner, function: str, rows: IntArr
     symbol = f"{program.name}_{function}"
     counted = counter.count(program.elf, program.core, request(rows), (symbol,))[symbol]
     instructions = np.array(counted.calls)
-    traced_rows = [0, int(instructions.argmin()), int(instructions.argmax())]
+    traced_rows = list(dict.fromkeys([int(instructions.argmax()), int(instructions.argmin()), 0]))
+    traced_rows = traced_rows[: max(1, _TRACED_INSTRUCTIONS // counted.maximum)]
     traced = counter.trace(program.elf, program.core, request(rows[traced_rows]), (symbol,))[symbol]
     if traced.calls != tuple(instructions[traced_rows]):
         raise VerifyError(
