@@ -1,0 +1,93 @@
+"""The README's commands and code run as they stand there, with less time for the solver."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
+
+
+def quicker(text: str) -> str:
+    return re.sub(r"(time[_-]limit[ =])45", r"\g<1>10", text)
+
+
+def first_words(text: str) -> list[str]:
+    return [line.split()[0] for line in text.splitlines() if line.strip() and line.split()[0].isalpha()]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("readme")
+    (path / "examples").symlink_to(ROOT / "examples")
+    return path
+
+
+def test_the_worked_example_prints_what_the_readme_shows(folder):
+    sessions = blocks("console")
+    assert len(sessions) == 3
+    for session in sessions:
+        command, _, shown = session.removeprefix("$ ").partition("\n")
+        words = quicker(command).split()
+        assert words[0] == "mip2mcu"
+        call = [sys.executable, "-m", *words]
+        done = subprocess.run(call, cwd=folder, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        assert first_words(done.stdout) == first_words(shown)
+
+
+def test_the_python_example_runs(folder):
+    (code,) = blocks("python")
+    done = subprocess.run(
+        [sys.executable, "-c", quicker(code)], cwd=folder, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_five_lines_of_firmware_compile_against_the_exported_files(folder):
+    code = next(block for block in blocks("c") if "digits_predict" in block)
+    body = code.partition('#include "digits.h"')[2]
+    (folder / "five_lines.c").write_text(f'#include "digits.h"\nint main(void)\n{{{body}    return digit;\n}}\n')
+    call = [
+        sys.executable,
+        "-m",
+        "ziglang",
+        "cc",
+        "-std=c99",
+        "-Idigits",
+        "five_lines.c",
+        "digits/digits.c",
+        "-o",
+        "five_lines",
+    ]
+    done = subprocess.run(
+        call,
+        cwd=folder,
+        env=os.environ | {"ZIG_LOCAL_CACHE_DIR": str(folder / "zig")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert subprocess.run([folder / "five_lines"], check=False).returncode in range(10)
+
+
+def test_every_measured_part_is_filled():
+    parts = re.findall(r"<!-- begin: (\w+) -->\n(.*?)<!-- end: \1 -->", README, re.DOTALL)
+    assert {"example", "tabular"} <= {name for name, _ in parts}
+    assert all(len(content) > 100 for _, content in parts)
+
+
+@pytest.mark.parametrize("path", re.findall(r"\]\(((?!http)[^)]+)\)", README))
+def test_linked_files_exist(path):
+    assert (ROOT / path).exists()
