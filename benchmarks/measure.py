@@ -1,0 +1,238 @@
+"""Measures C on emulated cores: flash, RAM and instructions (cycles on AVR) of one inference.
+
+    figures = measure([(target, subject), ...])        one entry a pair, in order; the same numbers every time
+
+A subject is a C file with a function to count: a generated model (`model_subject`), or other C that does the same. Some
+subjects share a program, which reads one row after the other, calls the subject and writes what it computes; answers are
+compared before any figure is believed.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.objects import linked_bytes, stack_bytes
+from mip2mcu.errors import VerifyError
+from mip2mcu.export import Export, Target, find_target
+from mip2mcu.export.program import Program
+from mip2mcu.export.scratch import Home
+from mip2mcu.network import Network
+from mip2mcu.ranges import IntArray
+from mip2mcu.resources import resource_folder
+from mip2mcu.verify import footprint
+from mip2mcu.verify.cores import Core, core_for
+from mip2mcu.verify.decoding import check_armv6m
+from mip2mcu.verify.harness import _surroundings
+from mip2mcu.verify.runners import Count, counting_runner
+from mip2mcu.verify.toolchains import Toolchain, find_toolchain
+
+FLAGS = ("-std=c99", "-O2", "-ffunction-sections", "-fdata-sections", "-ffreestanding", "-fstack-usage")
+TOGETHER = 8
+"""Most subjects of one program; 1 on AVR, so that small ones run on the small chip."""
+
+
+@dataclass(frozen=True)
+class Subject:
+    """C to be measured.
+
+    name        the C file is NAME.c
+    files       text by file name
+    declare     C at file scope of the program that calls it
+    statements  C that reads a row, calls the subject and writes its answer
+    frames      the rows
+    answers     what it must write, all rows together
+    counted     its functions, each called once a row
+    scratch     bytes that the caller provides
+    flags       of the compiler, and ``libraries`` of the linker
+    """
+
+    name: str
+    files: Mapping[str, str]
+    declare: str
+    statements: tuple[str, ...]
+    frames: tuple[bytes, ...]
+    answers: bytes
+    counted: tuple[str, ...]
+    scratch: int = 0
+    flags: tuple[str, ...] = ()
+    libraries: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Figures:
+    """What a subject costs.
+
+    flash           what linking the counted functions adds: code, constants, the compiler's helper functions
+    constants       the part of it that is no code
+    static, scratch, stack  RAM by kind; the caller's input array is not among it
+    instructions    by function: most of all rows, from its first instruction to its return; cycles on AVR
+    library_calls   helper functions that it calls
+    """
+
+    flash: int
+    constants: int
+    static: int
+    scratch: int
+    stack: int
+    instructions: Mapping[str, int] = field(default_factory=dict)
+    library_calls: tuple[str, ...] = ()
+
+    @property
+    def ram(self) -> int:
+        """Bytes of RAM."""
+        return self.static + self.scratch + self.stack
+
+
+def model_subject(export: Export, network: Network, rows: IntArray) -> Subject:
+    """The generated model: counted are predict, sums and, where inputs are packed, pack; on ``rows`` (n, inputs)."""
+    name, program = export.name, export.program
+    static = program.scratch.home is Home.STATIC
+    array = f"{name}_input" if static else f"{name}_row"
+    own = ["&" + f"{name}_memory"] if program.scratch.home is Home.CALLER else []
+    given = [] if static else [array]
+    declare = [f'#include "{name}.h"', f"static int32_t {name}_out[{program.sums + 1}];"]
+    declare += [] if static else [f"static {name}_input_t {array}[{program.input.length}];"]
+    declare += [f"static {name}_scratch_t {name}_memory;"] if own else []
+    reads = [f"platform_read({array}, sizeof({array}));"]
+    if program.packed:
+        declare.append(f"static uint8_t {name}_bits[{network.inputs}];")
+        reads = [f"platform_read({name}_bits, sizeof({name}_bits));", f"{name}_pack({name}_bits, {array});"]
+    return Subject(
+        name=name,
+        files={file: text for file, text in export.files.items() if file.endswith((".c", ".h"))},
+        declare="\n".join(declare),
+        statements=(
+            *reads,
+            f"{name}_out[0] = {name}_predict({', '.join([*given, *own])});",
+            f"{name}_sums({', '.join([*given, f'&{name}_out[1]', *own])});",
+            f"platform_write({name}_out, sizeof({name}_out));",
+        ),
+        frames=tuple(row.astype("u1" if program.packed else _element(program)).tobytes() for row in rows),
+        answers=np.column_stack([network.predict(rows), network.sums(rows)]).astype("<i4").tobytes(),
+        counted=(f"{name}_predict", f"{name}_sums", *((f"{name}_pack",) if program.packed else ())),
+        scratch=program.scratch.caller_bytes,
+    )
+
+
+def _element(program: Program) -> str:
+    return {"uint8_t": "u1", "int8_t": "i1", "int16_t": "<i2", "int32_t": "<i4"}[program.input.c_type]
+
+
+# ---- running -------------------------------------------------------------------------------------------------------
+
+
+def measure(jobs: Sequence[tuple[Target | str, Subject]], *, workers: int | None = None) -> list[Figures]:
+    """Figures of each job, in order; raises `VerifyError` where C computes anything else than it must."""
+    targets = [find_target(target) for target, _ in jobs]
+    batches: list[tuple[Target, list[int]]] = []
+    for target in dict.fromkeys(targets):
+        indices = [k for k, found in enumerate(targets) if found is target]
+        size = 1 if target.family == "avr" else TOGETHER
+        batches += [(target, indices[start : start + size]) for start in range(0, len(indices), size)]
+    figures: dict[int, Figures] = {}
+    with ProcessPoolExecutor(workers or os.cpu_count()) as pool:
+        results = pool.map(_measure_batch, [(target, [jobs[k][1] for k in indices]) for target, indices in batches])
+        for (_, indices), measured in zip(batches, results, strict=True):
+            figures.update(zip(indices, measured, strict=True))
+    return [figures[k] for k in range(len(jobs))]
+
+
+def _measure_batch(batch: tuple[Target, list[Subject]]) -> list[Figures]:
+    target, subjects = batch
+    toolchain = find_toolchain(target)
+    with tempfile.TemporaryDirectory(prefix="mip2mcu-measure-") as name:
+        folder = Path(name)
+        objects = [_compile(subject, target, toolchain, folder) for subject in subjects]
+        counts = _count(subjects, objects, target, toolchain, folder)
+        return [
+            _figures(subject, path, counts, target, toolchain)
+            for subject, path in zip(subjects, objects, strict=True)
+        ]
+
+
+def _compile(subject: Subject, target: Target, toolchain: Toolchain, folder: Path) -> Path:
+    """The subject's object file in a folder of its own, where its other files are too."""
+    home = folder / subject.name
+    home.mkdir()
+    for file, text in subject.files.items():
+        (home / file).write_text(text, encoding="utf-8")
+    flags = (*toolchain.target_flags(target), *FLAGS, *subject.flags, "-c")
+    return toolchain.compile([home / f"{subject.name}.c"], flags, home / f"{subject.name}.o", home)
+
+
+def _count(
+    subjects: list[Subject], objects: list[Path], target: Target, toolchain: Toolchain, folder: Path
+) -> dict[str, Count]:
+    """What each function took, of a program that calls all subjects; their answers are right."""
+    core, program = _link(subjects, objects, target, toolchain, folder)
+    runner = counting_runner(core)
+    if runner is None:
+        raise VerifyError(f"nothing that is installed counts instructions on {core.name}")
+    frames = b"".join(frame for subject in subjects for frame in subject.frames)
+    answers = b"".join(subject.answers for subject in subjects)
+    if runner.run(program, core, frames) != answers:
+        raise VerifyError(f"{', '.join(subject.name for subject in subjects)} on {core.name}: wrong answers")
+    counted = [name for subject in subjects for name in subject.counted]
+    counts: dict[str, Count] = {}
+    for start in range(0, len(counted), TOGETHER):
+        counts.update(runner.count(program, core, frames, tuple(counted[start : start + TOGETHER])))
+    return counts
+
+
+def _link(
+    subjects: list[Subject], objects: list[Path], target: Target, toolchain: Toolchain, folder: Path
+) -> tuple[Core, Path]:
+    """The program and the core that it fits."""
+    firmware = resource_folder("firmware")
+    driver = folder / "measure_main.c"
+    driver.write_text(_driver(subjects), encoding="ascii")
+    includes = [f"-I{firmware}", *(f"-I{path.parent}" for path in objects)]
+    core = core_for(target).roomy()
+    (_, *sources), links = _surroundings(firmware, core, folder)
+    flags = (*toolchain.target_flags(target), *FLAGS, *includes, *links)
+    flags += tuple(dict.fromkeys(flag for subject in subjects for flag in (*subject.flags, *subject.libraries)))
+    elf = toolchain.compile([driver, *sources, *objects], flags, folder / "measure.elf", folder)
+    if core.is_armv6m:
+        check_armv6m(elf)
+    return core, elf
+
+
+def _driver(subjects: Sequence[Subject]) -> str:
+    """C of the program: for each subject a function that runs all its rows."""
+    parts = ['#include "platform.h"']
+    for subject in subjects:
+        parts += [subject.declare, f"static void run_{subject.name}(void)", "{", "    uint32_t row;", ""]
+        parts += [f"    for (row = 0U; row < {len(subject.frames)}U; row++) {{"]
+        parts += [f"        {statement}" for statement in subject.statements] + ["    }", "}", ""]
+    calls = [f"    run_{subject.name}();" for subject in subjects]
+    parts += ["int main(void)", "{", "    platform_open();", *calls, "    platform_close();", "    return 0;", "}", ""]
+    return "\n".join(parts)
+
+
+def _figures(
+    subject: Subject, path: Path, counts: Mapping[str, Count], target: Target, toolchain: Toolchain
+) -> Figures:
+    counted = [name for name in subject.counted if not name.endswith("_sums")]
+    sizes = footprint.measure(path, counted)
+    assert sizes is not None
+    flash = sizes.flash
+    if sizes.library_calls:
+        flags = (*toolchain.target_flags(target), *subject.flags)
+        flash = linked_bytes(path, counted, toolchain, flags, subject.libraries)
+    stack = max(counts[name].stack or stack_bytes(path, name) for name in counted)
+    return Figures(
+        flash=flash,
+        constants=sizes.constants,
+        static=sizes.ram,
+        scratch=subject.scratch,
+        stack=stack,
+        instructions={name.removeprefix(f"{subject.name}_"): counts[name].maximum for name in subject.counted},
+        library_calls=sizes.library_calls,
+    )
