@@ -66,7 +66,7 @@ def test_larger_magnitudes_are_refused_with_the_largest():
 
 
 def test_overflow_is_refused_with_the_range():
-    with pytest.raises(ExportError, match="can reach 0..2147493200, beyond int32_t"):
+    with pytest.raises(ExportError, match=r"can reach 0..2147493200, beyond int32_t"):
         layer_of(linear([[20, 20]], [2147483000]))
 
 

@@ -15,6 +15,7 @@ from mip2mcu.export.layouts.grouped import GroupedLayout
 from mip2mcu.export.layouts.lists import Coding
 from mip2mcu.export.layouts.pool import PoolLayout
 from mip2mcu.export.layouts.sparse import SparseLayout
+from mip2mcu.export.layouts.ternary2 import Ternary2Layout
 
 LAYOUTS: dict[str, Layout] = {
     layout.name: layout
@@ -28,6 +29,7 @@ LAYOUTS: dict[str, Layout] = {
         GroupedLayout("grouped_index8", Coding.INDEX8),
         GroupedLayout("grouped_index16", Coding.INDEX16),
         Csr8Layout(),
+        Ternary2Layout(),
         ConvLayout(),
         PoolLayout(),
     )
