@@ -16,8 +16,8 @@ from mip2mcu.verify.runners.host import HostRunner
 from mip2mcu.verify.runners.qemu import QemuRunner
 from mip2mcu.verify.runners.semihosting import Semihosting
 from mip2mcu.verify.runners.unicorn import UnicornRunner
+from tests.conftest import require
 from tests.verify_support import (
-    RV32IMC,
     cortex_m,
     hand_written,
     harness,
@@ -28,7 +28,7 @@ from tests.verify_support import (
 )
 
 M0, M3 = cortex_m("0"), cortex_m("3")
-EMULATED = [cortex_m(suffix) for suffix in ("0", "3", "4", "7", "33")] + [RV32IMC]
+EMULATED = [cortex_m(suffix) for suffix in ("0", "3", "4", "7", "33")] + [TARGETS["rv32imc"]]
 WITH_BOARD = [target for target in EMULATED if CORES[target.name].qemu_machine]
 
 predict_request = struct.Struct("<2IB").pack
@@ -55,7 +55,7 @@ def test_an_emulated_core_answers_what_the_host_answers(target, network, tmp_pat
 
 @pytest.mark.parametrize("target", WITH_BOARD, ids=by_name)
 def test_qemu_answers_what_unicorn_answers_from_the_same_file(target, tmp_path):
-    require_qemu()
+    require(RUNNERS["qemu"].is_installed(CORES[target.name]), f"QEMU for {target.name} is not installed")
     network = sign_network()
     rows = np.random.default_rng(1).integers(0, 256, (3000, network.inputs))
     unicorn = harness(network, target, tmp_path)

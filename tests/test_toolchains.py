@@ -10,7 +10,7 @@ from mip2mcu.errors import ToolMissingError, UsageError, VerifyError
 from mip2mcu.export import TARGETS
 from mip2mcu.verify.footprint import measure
 from mip2mcu.verify.toolchains import find_toolchain, find_toolchains, zig_cache
-from tests.verify_support import RV32IMC, require_compiler
+from tests.verify_support import require_compiler
 
 EVERY_COMPILER = [
     ("host", "gcc"),
@@ -35,10 +35,6 @@ int32_t unwanted(uint32_t i) { return unused[i]; }
 """
 
 
-def target_named(name):
-    return RV32IMC if name == "rv32imc" else TARGETS[name]
-
-
 @pytest.fixture
 def only_pip(monkeypatch):
     monkeypatch.setattr(shutil, "which", lambda name: None)
@@ -46,7 +42,7 @@ def only_pip(monkeypatch):
 
 @pytest.mark.parametrize("target", ["host", "generic", "cortex-m", "cortex-m0", "cortex-m4", "rv32imc"])
 def test_a_machine_with_nothing_but_pip_compiles_for_every_target(only_pip, target):
-    assert find_toolchain(target_named(target)).name == "zig"
+    assert find_toolchain(TARGETS[target]).name == "zig"
 
 
 def test_an_installed_compiler_comes_before_zig():
@@ -70,10 +66,10 @@ def test_an_unknown_compiler_is_a_usage_error_that_lists_the_known():
 @pytest.mark.parametrize(("target", "compiler"), EVERY_COMPILER)
 def test_every_compiler_builds_and_states_its_version(target, compiler, tmp_path):
     require_compiler(compiler)
-    toolchain = find_toolchain(target_named(target), compiler)
+    toolchain = find_toolchain(TARGETS[target], compiler)
     source = tmp_path / "source.c"
     source.write_text(SOURCE)
-    flags = (*toolchain.target_flags(target_named(target)), "-O1", "-ffreestanding", *SECTIONS, "-c")
+    flags = (*toolchain.target_flags(TARGETS[target]), "-O1", "-ffreestanding", *SECTIONS, "-c")
     built = toolchain.compile([source], flags, tmp_path / "object.o", tmp_path)
     assert any(character.isdigit() for character in toolchain.version)
     footprint = measure(built, ["wanted"])

@@ -20,23 +20,8 @@ from tests.conftest import require
 
 
 def cortex_m(suffix: str) -> Target:
-    """A Cortex-M target, among the exporter's or not."""
-    return TARGETS.get(f"cortex-m{suffix}") or Target(
-        f"cortex-m{suffix}",
-        "arm",
-        "",
-        gcc_flags=(f"-mcpu=cortex-m{suffix}", "-mthumb"),
-        clang_flags=("-target", "thumb-freestanding-eabi", f"-mcpu=cortex_m{suffix}"),
-    )
-
-
-RV32IMC = Target(
-    "rv32imc",
-    "riscv",
-    "",
-    gcc_flags=("-march=rv32imc_zicsr", "-mabi=ilp32"),
-    clang_flags=("-target", "riscv32-freestanding", "-mcpu=generic_rv32+m+c"),
-)
+    """The target of that Cortex-M."""
+    return TARGETS[f"cortex-m{suffix}"]
 
 
 def require_compiler(name: str) -> None:
@@ -64,6 +49,13 @@ def sign_network(inputs: int = 8, hidden: int = 5, high: int = 255, seed: int = 
     rng = np.random.default_rng(seed)
     first = Dense(rng.integers(-1, 2, (hidden, inputs)), rng.integers(-20, 20, hidden), Activation.SIGN)
     return _network([first, Dense(rng.integers(-1, 2, (3, hidden)), [0, 0, 0])], Argmax(3), high)
+
+
+def packed_network() -> Network:
+    """Binary inputs times weights of -1 and +1: inputs are packed bits."""
+    rng = np.random.default_rng(6)
+    first = Dense(rng.choice([-1, 1], (9, 70)), rng.integers(-20, 20, 9), Activation.SIGN)
+    return _network([first, Dense(rng.choice([-1, 1], (3, 9)), [0, 1, 0])], Argmax(3), high=1)
 
 
 def vote_network(seed: int = 3) -> Network:
@@ -96,7 +88,7 @@ def binary_quantized_network() -> Network:
     """Thermometer bits only, so that inputs are packed."""
     quantizer = Quantizer(tuple(Feature(f"f{i}", Thermometer(0, 99, tuple(range(10, 90, 9))), 0) for i in range(5)))
     rng = np.random.default_rng(5)
-    layer = Dense(rng.integers(-1, 2, (2, quantizer.width)), [1, 0])
+    layer = Dense(rng.choice([-1, 1], (2, quantizer.width)), [1, 0])
     high = quantizer.input_high
     return Network(np.zeros_like(high), high, (layer,), Argmax(2), ("no", "yes"), quantizer=quantizer)
 

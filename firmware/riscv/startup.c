@@ -30,7 +30,7 @@ __attribute__((naked, used, section(".vectors"))) void start(void)
     __asm__ volatile(
         "la sp, link_stack_top\n\t"
         "la t0, trap\n\t"
-        "csrw mtvec, t0\n\t"
+        ".insn i 0x73, 1, zero, t0, 0x305\n\t" /* csrw mtvec, t0; assemblers ask for -march=..._zicsr to spell it */
         "j reset_handler");
 }
 
