@@ -198,7 +198,7 @@ def test_keeping_less_of_the_margin_takes_fewer_links():
 
 
 def test_a_claim_that_the_weights_do_not_keep_is_rejected(monkeypatch):
-    import mip2mcu.train.linear_job as module
+    from mip2mcu.train import linear_job as module
 
     data = random_data(1)
     options = Linear(weight_bound=1, target=3, keep=1.0)

@@ -77,12 +77,13 @@ class Inn:
     ) -> Trained:
         """A network by linear units and sweeps of responses; see `mip2mcu.train.sign_start`."""
         began = time.monotonic()
-        limit = None if solver.time_limit is None else began + solver.time_limit / 2
+        reduction = reduce(dataset, self.domain)
+        share = 0.5 if self._searchable(reduction) else 1.0
+        limit = None if solver.time_limit is None else began + share * solver.time_limit
 
         def enough() -> bool:
             return stop() or (limit is not None and time.monotonic() > limit)
 
-        reduction = reduce(dataset, self.domain)
         found = first_network(dataset, reduction, self.hidden, solver, enough)
         network = as_network(found.ordered(), reduction, dataset)
         record = replace(no_solve("correct", solver), bound=float(least_errors(reduction)))
@@ -102,8 +103,7 @@ class Inn:
         first = start or self.start(dataset, solver, listener=listener, stop=stop)
         before = first.report.solves[0]
         reduction = reduce(dataset, self.domain)
-        size = reduction.rows.size * self.hidden[0]
-        if before.status == "optimal" or size > MODEL_ENTRIES or stop():
+        if before.status == "optimal" or not self._searchable(reduction) or stop():
             return first
         model = build_model(reduction, self.hidden)
         place(model, reduction, from_network(first.network, reduction))
@@ -116,6 +116,10 @@ class Inn:
         if value > before.exact:
             network, value = first.network, before.exact
         return self._finish(dataset, network, settled(record, value), began)
+
+    def _searchable(self, reduction: Reduction) -> bool:
+        """True where the model is small enough for branch and bound."""
+        return reduction.rows.size * self.hidden[0] <= MODEL_ENTRIES
 
     def _finish(self, dataset: Dataset, network: Network, record: Solve, began: float) -> Trained:
         report = report_on(

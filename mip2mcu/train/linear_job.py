@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import pyomo.environ as pyo
+from numpy.typing import NDArray
 
 from mip2mcu.dataset import Dataset
 from mip2mcu.decisions import Argmax, Sign
@@ -21,7 +22,7 @@ from mip2mcu.mip.matrix import FloatArray
 from mip2mcu.mip.solver import Solve, Solver, no_solve, solve, solve_matrix
 from mip2mcu.network import Network
 from mip2mcu.progress import Listener, Stop
-from mip2mcu.ranges import IntArray
+from mip2mcu.ranges import IntArray, exact_product
 from mip2mcu.train.linear_model import build_model
 from mip2mcu.train.margin import (
     MarginTask,
@@ -148,27 +149,21 @@ class LinearJob:
         """What the margin asks of one unit while the others stay as they are."""
         rows, counts = self.reduction.rows, self.reduction.counts
         if self.single:
-            parts = [
-                (k, sign, counts[k, c], 0)
-                for c, sign in ((0, 1), (1, -1))
-                for k in np.flatnonzero(counts[:, c])
-            ]
+            k, c = np.nonzero(counts)
+            signs, shift = np.where(c == 0, 1, -1), np.zeros(len(k), dtype=np.int64)
         else:
-            sums = rows @ units.weights.T + units.bias
-            parts = [
-                (k, 1, counts[k, unit], sums[k, o])
-                for k in np.flatnonzero(counts[:, unit])
-                for o in range(counts.shape[1])
-                if o != unit
-            ] + [
-                (k, -1, counts[k, c], -sums[k, c])
-                for c in range(counts.shape[1])
-                if c != unit
-                for k in np.flatnonzero(counts[:, c])
-            ]
-        index, signs, weights, shift = np.array(parts, dtype=np.int64).T
+            sums = exact_product(rows, units.weights) + units.bias
+            k, c, other = np.nonzero((counts[:, :, None] > 0) & self._pairs_with(unit))
+            signs = np.where(c == unit, 1, -1)
+            shift = np.where(c == unit, sums[k, other], -sums[k, c])
         high, step = self.reduction.weight_high, self.reduction.domain.step
-        return MarginTask(rows[index], signs, weights, self.target + shift, high, step)
+        return MarginTask(rows[k], signs, counts[k, c], self.target + shift, high, step)
+
+    def _pairs_with(self, unit: int) -> NDArray[np.bool_]:
+        """(1, classes, classes): pairs of a true and another class that involve ``unit``."""
+        count = len(self.dataset.classes)
+        one = np.arange(count) == unit
+        return ((one[:, None] | one[None, :]) & ~np.eye(count, dtype=bool))[None]
 
     # ---- the start ----
 

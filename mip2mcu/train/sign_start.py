@@ -31,6 +31,10 @@ SWEEPS = 8
 """Most rounds over all units of one network."""
 UNIT_MOVES = 25
 """Most single weights that are changed in one response."""
+CLIMBED_INPUTS = 64
+"""Most inputs whose weights are tried in one response."""
+FITTED_ENTRIES = 400_000
+"""Most matrix entries of a unit's soft margin; of more rows a sample is taken."""
 
 
 def first_network(
@@ -39,10 +43,10 @@ def first_network(
     """The best network found; deterministic for a seed unless ``stop`` comes."""
     best: SignNetwork | None = None
     least = least_errors(reduction)
-    linear = _linear_layer(dataset, reduction, solver, stop)
     for attempt in range(RESTARTS):
-        start = _linear_chain(linear, hidden) if attempt == 0 and len(dataset.classes) == 2 else None
-        if start is None:
+        if attempt == 0 and len(dataset.classes) == 2:
+            start = _linear_chain(_linear_layer(dataset, reduction, solver, stop), hidden)
+        else:
             rng = np.random.default_rng([solver.seed, attempt])
             start = _questions(reduction, hidden, rng, solver, stop)
         found = _sweep(start, reduction, solver, stop)
@@ -130,7 +134,10 @@ def _fit_unit(
 ) -> tuple[IntArray, int] | None:
     """A unit that fires where ``cost`` (k,) is negative, by soft margin, rounding and the best threshold."""
     chosen = np.flatnonzero(cost)
-    if not (cost > 0).any() or not (cost < 0).any() or rows.shape[1] == 0:
+    most = max(50, FITTED_ENTRIES // max(1, rows.shape[1]))
+    if len(chosen) > most:
+        chosen = np.sort(np.random.default_rng(solver.seed).permutation(chosen)[:most])
+    if not (cost[chosen] > 0).any() or not (cost[chosen] < 0).any() or rows.shape[1] == 0:
         return None
     signs = np.where(cost[chosen] < 0, 1, -1)
     part = rows[chosen]
@@ -142,27 +149,30 @@ def _fit_unit(
     except NoSolutionError:
         return None
     weights = rounded(task, values[: rows.shape[1]]).weights
-    return _climb(rows, cost, weights, high, domain.step, stop)
+    return weights, best_threshold(rows @ weights, cost)[1]
 
 
 def _climb(
     rows: IntArray, cost: IntArray, weights: IntArray, high: IntArray, step: int, stop: Stop
 ) -> tuple[IntArray, int]:
-    """Change single weights, each time with the best threshold, while the cost of firing falls."""
-    weights = weights.copy()
+    """Change single weights, each time with the best threshold, while the cost of firing falls.
+
+    Only rows with a cost count, and of many inputs only those that tell the rows that should fire from the others.
+    """
+    asked = np.flatnonzero(cost)
+    rows, cost, weights = rows[asked], cost[asked], weights.copy()
+    telling = np.argsort(-np.abs(cost @ rows), kind="stable")[:CLIMBED_INPUTS]
     sums = rows @ weights
     value, bias = best_threshold(sums, cost)
     for _ in range(UNIT_MOVES):
-        if stop():
-            break
         best: tuple[int, int, int, int] | None = None
-        for i in range(len(weights)):
+        for i in telling.tolist():
             for change in (step, -step):
                 if abs(weights[i] + change) <= high[i]:
                     reached, shift = best_threshold(sums + change * rows[:, i], cost)
                     if reached < (best[0] if best else value):
                         best = (reached, shift, i, change)
-        if best is None:
+        if best is None or stop():
             break
         value, bias, i, change = best
         weights[i] += change
@@ -175,6 +185,8 @@ def best_threshold(sums: IntArray, cost: IntArray) -> tuple[int, int]:
 
     The bias is the middle one between the sums that it separates.
     """
+    if not len(sums):
+        return 0, 0
     order = np.argsort(-sums, kind="stable")
     ranked = sums[order]
     ends = np.flatnonzero(np.append(ranked[:-1] != ranked[1:], True))
@@ -219,8 +231,10 @@ def _respond(
     cost = cost_of_firing(network, reduction, layer, unit)
     inputs = network.inputs_of(reduction.rows, layer)
     own = _climb(inputs, cost, network.weights[layer][unit], high, domain.step, stop)
+    candidates = [own]
     fitted = _fit_unit(inputs, cost, high, domain, solver, stop)
-    candidates = [own] if fitted is None else [own, fitted]
+    if fitted is not None:
+        candidates += [fitted, _climb(inputs, cost, fitted[0], high, domain.step, stop)]
     reached = [network.with_unit(layer, unit, *candidate) for candidate in candidates]
     return min(reached, key=lambda candidate: errors(candidate, reduction))
 
