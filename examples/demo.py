@@ -68,15 +68,15 @@ def main() -> None:
     mip2mcu("verify", model, "--source", folder, "--data", test, "--target", "host")
     report = answer("verify", model, "--source", folder, "--data", test, "--target", "cortex-m")
     evaluation = answer("evaluate", model, test)
-    costs = report["costs"]
+    instructions, stack = report["instructions"], report["stack_bytes"]
     print(f"""
     handwritten digits on a Cortex-M0, from data to verified C in {time.monotonic() - began:.0f} s
 
       accuracy     {100 * evaluation["accuracy"]:.2f} % of {evaluation["rows"]:,} digits by writers unknown to training
       flash        {report["flash_bytes"]:,} bytes of code and tables
-      RAM          {report["ram_bytes"]} bytes static, {costs["predict"]["stack_bytes"]} bytes of stack
-      inference    {costs["predict"]["instructions_max"]:,} instructions
-      quantizing   {costs["quantize"]["instructions_max"]:,} instructions
+      RAM          {report["ram_bytes"]} bytes static, {stack["predict"]} bytes of stack
+      inference    {instructions["predict"]["max"]:,} instructions
+      quantizing   {instructions["quantize"]["max"]:,} instructions
       proof        {report["vectors"]:,} vectors on the target's instruction set, {report["mismatches"]} mismatches
 
     Add {folder}/digits.h and digits.c to a firmware; call digits_quantize and digits_predict.
