@@ -8,6 +8,11 @@ input and sign agree, so that one count a magnitude bit is enough:
 
 The bracket before the counts is a constant, the table ``offset``. Weights without a zero and of one magnitude bit need
 no mask: ``a`` itself is counted, for the unused bits of the last word are 0 in inputs and signs alike.
+
+Two ways to count, each with its partial:
+
+    bit_planes_rows      a unit at a time, by the carry-save adder of `mip2mcu.export.carry_save`
+    bit_planes_shared    at most 16 inputs: the rows of 2 or 4 units share a word
 """
 
 from __future__ import annotations
@@ -16,29 +21,153 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from mip2mcu.export.carry_save import COLUMN_LIMIT, Block, Schedule, plan_blocks, schedule
 from mip2mcu.export.layouts.base import Binary, Encoding, LayerContext, Lowered, sum_type
-from mip2mcu.export.literals import Column, Table, column, count_type, tables_in, word_table
-from mip2mcu.export.packing import pack_bits, split_planes, words_for
+from mip2mcu.export.literals import Column, Table, column, tables_in, word_table
+from mip2mcu.export.packing import WordArray, pack_bits, split_planes
 from mip2mcu.layers import Dense, Layer
+from mip2mcu.ranges import IntArray
+
+_FAST_CODE, _COMPACT_CODE = 400, 75
+"""Most instructions of straight-line code, roughly."""
 
 
 @dataclass(frozen=True)
-class BitPlanesDetails:
-    """Numbers of the partials ``bit_planes_*``.
+class Planes:
+    """A layer's weights as bits: ``sum = offset + 2**step * sum_b 2**b * popcount((x ^ negative) & masks[b])``.
 
-    planes      for each unit and word: the signs, then one mask a magnitude bit (none where ``masked`` is False)
-    shifts      binary logarithm of what a counted bit of each mask is worth
-    stride      words of ``planes`` a word of input
+    masks          (units, inputs) each, lowest bit first; none where every weight is -1 or +1
+    counted        (units,): most that the sum over b can be
+    column_high    most that one input adds to it
+    """
+
+    negative: IntArray
+    masks: tuple[IntArray, ...]
+    offset: IntArray
+    step: int
+    counted: IntArray
+    column_high: int
+
+    @property
+    def interleaved(self) -> tuple[IntArray, ...]:
+        """What a table holds for each word of inputs: the signs, then the masks."""
+        return (self.negative, *self.masks)
+
+    @property
+    def description(self) -> str:
+        """For the comment above the layer's function."""
+        if not self.masks:
+            return "binary weights, one bit each"
+        count = len(self.masks)
+        return "ternary weights, two bits each" if count == 1 else f"weights of {count} magnitude bits and a sign"
+
+    def explain(self, layer: int, sharing: int = 1) -> str:
+        """The comment above the table; ``sharing`` units share a word."""
+        entry = "unit and 32 inputs" if sharing == 1 else f"{sharing} units"
+        signs = f"Layer {layer}: for each {entry} a word of signs (1: negative)"
+        count = len(self.masks)
+        magnitudes = {0: "", 1: ", then one of magnitudes"}.get(count, f", then {count} of magnitudes, lowest bit first")
+        return f"{signs}{magnitudes}."
+
+
+def split(layer: Dense, binary: Binary | None) -> Planes:
+    """The planes of ``layer`` behind inputs of the kind ``binary``."""
+    negative, masks = split_planes(layer.weights)
+    step = 1 if binary is Binary.MINUS_PLUS else 0
+    magnitudes = np.abs(layer.weights)
+    constant = magnitudes.sum(axis=1) if step else np.maximum(-layer.weights, 0).sum(axis=1)
+    return Planes(
+        negative=negative,
+        masks=masks if len(masks) > 1 or not masks[0].all() else (),
+        offset=layer.bias - constant,
+        step=step,
+        counted=magnitudes.sum(axis=1),
+        column_high=max(1, int(magnitudes.max())),
+    )
+
+
+@dataclass(frozen=True)
+class RowsDetails:
+    """Numbers of the partial ``bit_planes_rows``.
+
+    planes        for each unit and word: the signs, then one mask a magnitude bit
+    stride        words of ``planes`` a word of input
+    masks         number of masks
+    step          the count is worth 2**step
+    words         of a row of inputs
+    blocks        how the words of a row are counted
+    total         what is summed over blocks: "" (there is one block), "bytes", "halves" or "count"
+    multiplies    a product adds the bytes that make the count
+    keeps_masks   constants stay in registers, so that a shift before them costs nothing
     """
 
     planes: Table
     offset: Column
-    masked: bool
-    shifts: tuple[int, ...]
     stride: int
+    masks: int
+    step: int
     words: int
-    count_type: str
+    blocks: tuple[Block, ...]
+    total: str
+    multiplies: bool
+    keeps_masks: bool
     count_high: int
+
+    @property
+    def has_halves(self) -> bool:
+        """Lanes of 16 bits occur."""
+        return not self.multiplies
+
+    @property
+    def schedules(self) -> tuple[Schedule, ...]:
+        """How each block counts."""
+        return tuple(block.schedule for block in self.blocks)
+
+    @property
+    def array(self) -> str:
+        """C name of what holds the words of a block."""
+        return "x" if self.total else "input"
+
+
+@dataclass(frozen=True)
+class SharedDetails:
+    """Numbers of the partial ``bit_planes_shared``.
+
+    planes        for each group of units: the signs, then one mask a magnitude bit; unit r has bits r * width and up
+    share         units that share a word
+    width         bits that each of them has, at least the number of inputs
+    repeat        the factor that copies the inputs into each unit's bits
+    surplus       units of the last group that do not exist
+    schedule      how one word is counted
+    """
+
+    planes: Table
+    offset: Column
+    stride: int
+    masks: int
+    step: int
+    share: int
+    width: int
+    repeat: int
+    surplus: int
+    schedule: Schedule
+    keeps_masks: bool
+    count_high: int
+
+    @property
+    def has_halves(self) -> bool:
+        """Lanes of 16 bits occur."""
+        return self.width == 16
+
+    @property
+    def schedules(self) -> tuple[Schedule, ...]:
+        """How a word is counted."""
+        return (self.schedule,)
+
+    @property
+    def array(self) -> str:
+        """There is none: the only word is a variable."""
+        return ""
 
 
 class BitPlanesLayout:
@@ -48,65 +177,144 @@ class BitPlanesLayout:
     summary = "binary inputs only: XOR, AND and population count, 32 inputs at a time"
 
     def accepts(self, layer: Layer, context: LayerContext) -> str | None:
-        """Takes dense layers with inputs of 0 and 1, or of -1 and +1."""
+        """Takes dense layers with inputs of 0 and 1, or of -1 and +1, and weights of up to 12 bits."""
         if not isinstance(layer, Dense):
             return "takes dense layers only"
         if context.binary is None:
             low, high = context.input_low.min(), context.input_high.max()
             return f"takes binary inputs only, these lie in {low}..{high}"
-        return None
+        limit = int(np.abs(layer.weights).max())
+        return None if limit <= COLUMN_LIMIT else f"takes weights up to {COLUMN_LIMIT}, these reach a magnitude of {limit}"
 
     def lower(self, layer: Layer, context: LayerContext) -> Lowered:
         """The layer as interleaved planes."""
         assert isinstance(layer, Dense)
-        negative, masks = split_planes(layer.weights)
-        step = 1 if context.binary is Binary.MINUS_PLUS else 0
-        counted = sum((mask.sum(axis=1) << (b + step) for b, mask in enumerate(masks)), np.zeros_like(layer.bias))
-        constant = np.abs(layer.weights).sum(axis=1) if step else np.maximum(-layer.weights, 0).sum(axis=1)
-        offset = layer.bias - constant
-        low, high = int(offset.min()), int((offset + counted).max())
-        accumulator = sum_type(low, max(high, int(counted.max())), context)
-        masked = len(masks) > 1 or not masks[0].all()
-        planes = [negative, *masks] if masked else [negative]
-        words = np.stack([pack_bits(plane) for plane in planes], axis=2)
-        table = word_table(
-            f"{context.prefix}_planes",
-            words,
-            row=words.shape[1] * words.shape[2],
-            comment=self._explain(context, len(masks), masked),
-        )
-        explained = f"Layer {context.index}: each unit's sum when no bit is counted."
-        offsets = column(f"{context.prefix}_offset", offset, comment=explained)
+        planes = split(layer, context.binary)
+        low, high = int(planes.offset.min()), int((planes.offset + (planes.counted << planes.step)).max())
+        accumulator = sum_type(low, max(high, int(planes.counted.max()) << planes.step), context)
+        shared = _shared(planes, context)
+        details = shared or _rows(planes, context)
         return Lowered(
             layout=self.name,
-            partial="bit_planes_swar",
-            description=self._describe(len(masks), masked),
+            partial="bit_planes_shared" if shared else "bit_planes_rows",
+            description=planes.description,
             reads=Encoding.BITS,
-            tables=(table, *tables_in(offsets)),
-            details=BitPlanesDetails(
-                planes=table,
-                offset=offsets,
-                masked=masked,
-                shifts=tuple(b + step for b in range(len(masks))),
-                stride=len(planes),
-                words=words_for(layer.weights.shape[1]),
-                count_type=count_type(int(counted.max()), int_bits=context.target.int_bits),
-                count_high=int(counted.max()),
-            ),
+            tables=(details.planes, *tables_in(details.offset)),
+            details=details,
             sum_low=low,
             sum_high=high,
             sum_type=accumulator,
-            supports=("bits_set_swar",),
+            supports=_supports(details, context),
         )
 
-    @staticmethod
-    def _explain(context: LayerContext, masks: int, masked: bool) -> str:
-        signs = f"Layer {context.index}: for each unit and 32 inputs a word of signs (1: negative)"
-        words = "then one of magnitudes" if masks == 1 else f"then {masks} of magnitude bits, lowest first"
-        return f"{signs}, {words}." if masked else f"{signs}."
 
-    @staticmethod
-    def _describe(masks: int, masked: bool) -> str:
-        if not masked:
-            return "binary weights, one bit each"
-        return "ternary weights, two bits each" if masks == 1 else f"weights of {masks} magnitude bits and a sign"
+def _offsets(planes: Planes, context: LayerContext) -> Column:
+    comment = f"Layer {context.index}: each unit's sum when no bit is counted."
+    return column(f"{context.prefix}_offset", planes.offset, comment=comment)
+
+
+def _has_free_shifts(context: LayerContext) -> bool:
+    """An operand may be shifted on its way into an instruction, if the other one is a register (Thumb-2)."""
+    return context.target.family == "arm" and context.target.registers > 8
+
+
+# ---- a unit at a time ----------------------------------------------------------------------------------------------
+
+
+def _rows(planes: Planes, context: LayerContext) -> RowsDetails:
+    words = np.stack([pack_bits(plane) for plane in planes.interleaved], axis=2)
+    row_words, stride = words.shape[1:]
+    code = _COMPACT_CODE if context.compact else _FAST_CODE
+    blocks = plan_blocks(row_words, max(1, len(planes.masks)), planes.column_high, code)
+    total = _total(blocks, row_words, planes.column_high)
+    count_high = int(planes.counted.max())
+    return RowsDetails(
+        planes=word_table(
+            f"{context.prefix}_planes", words, row=row_words * stride, comment=planes.explain(context.index)
+        ),
+        offset=_offsets(planes, context),
+        stride=stride,
+        masks=len(planes.masks),
+        step=planes.step,
+        words=row_words,
+        blocks=blocks,
+        total=total,
+        multiplies=_multiplies(blocks, total, count_high, context),
+        keeps_masks=_has_free_shifts(context),
+        count_high=count_high,
+    )
+
+
+def _total(blocks: tuple[Block, ...], words: int, column_high: int) -> str:
+    """The narrowest lanes that hold the counts of a whole row."""
+    if len(blocks) == 1 and blocks[0].repeat == 1:
+        return ""
+    if 8 * words * column_high <= 255:
+        return "bytes"
+    return "halves" if words * column_high <= COLUMN_LIMIT else "count"
+
+
+def _multiplies(blocks: tuple[Block, ...], total: str, count_high: int, context: LayerContext) -> bool:
+    has_bytes = total == "bytes" or (total == "" and not blocks[0].schedule.wide)
+    return has_bytes and count_high <= 255 and context.target.has_multiply
+
+
+# ---- several units a word ------------------------------------------------------------------------------------------
+
+
+def _shared(planes: Planes, context: LayerContext) -> SharedDetails | None:
+    """The layer with several units a word; None where a word has no room for two, or a count none in its lane."""
+    units, inputs = planes.negative.shape
+    width = 8 if inputs <= 8 and planes.column_high <= 31 else 16
+    found = schedule(1, max(1, len(planes.masks)), planes.column_high)
+    if inputs > width or units == 1 or found.wide:
+        return None
+    share = 32 // width
+    surplus = -units % share
+    words = np.stack([_side_by_side(plane, share, width) for plane in planes.interleaved], axis=1)
+    return SharedDetails(
+        planes=word_table(
+            f"{context.prefix}_planes", words, comment=planes.explain(context.index, sharing=share)
+        ),
+        offset=_offsets(planes, context),
+        stride=words.shape[1],
+        masks=len(planes.masks),
+        step=planes.step,
+        share=share,
+        width=width,
+        repeat=sum(1 << (width * r) for r in range(share)),
+        surplus=surplus,
+        schedule=found,
+        keeps_masks=_has_free_shifts(context),
+        count_high=int(planes.counted.max()),
+    )
+
+
+def _side_by_side(plane: IntArray, share: int, width: int) -> WordArray:
+    """Words (groups,): the rows of ``plane`` (units, inputs), ``share`` a word, each in ``width`` bits."""
+    units, inputs = plane.shape
+    padded = np.zeros((units + -units % share, width), dtype=np.int64)
+    padded[:units, :inputs] = plane
+    return pack_bits(padded.reshape(-1, share * width))[:, 0]
+
+
+# ---- functions that the partials call ------------------------------------------------------------------------------
+
+
+def _supports(details: RowsDetails | SharedDetails, context: LayerContext) -> tuple[str, ...]:
+    steps = [step for entry in details.schedules for step in entry.steps]
+    groups = [group for entry in details.schedules for group in entry.groups]
+    is_arm = context.target.family == "arm"
+    full = any(len(step.terms) == 2 for step in steps)
+    needs = {
+        "bits_keep": (full and is_arm) or details.keeps_masks,
+        "bits_add_kept": full and is_arm,
+        "bits_add": full and not is_arm,
+        "bits_half": any(len(step.terms) == 1 and step.carry for step in steps),
+        "bits_nibbles": True,
+        "bits_fold": any(group.folds for group in groups),
+        "bits_bytes": any(not group.folds for group in groups),
+        "bits_halves": details.has_halves,
+        "bits_sum": details.has_halves and isinstance(details, RowsDetails),
+    }
+    return tuple(name for name, needed in needs.items() if needed)

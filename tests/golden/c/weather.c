@@ -6,11 +6,9 @@ static const uint8_t quantizer0_thresholds[6] = {
     0, 100, 250, 40, 60, 80
 };
 
-/* Layer 0: for each unit and 32 inputs a word of signs (1: negative), then one of magnitudes. */
-static const uint32_t layer0_planes[6] = {
-    0x00000084U, 0x000000B5U,
-    0x00000210U, 0x0000025CU,
-    0x00000101U, 0x000001E3U
+/* Layer 0: for each 2 units a word of signs (1: negative), then one of magnitudes. */
+static const uint32_t layer0_planes[4] = {
+    0x02100084U, 0x025C00B5U, 0x00000101U, 0x000001E3U
 };
 
 /* Layer 0: each unit's sum when no bit is counted. */
@@ -18,22 +16,29 @@ static const int8_t layer0_offset[3] = {
     -3, -2, -4
 };
 
-/* Layer 1: for each unit and 32 inputs a word of signs (1: negative). */
-static const uint32_t layer1_planes[3] = {
-    0x00000002U,
-    0x00000003U,
-    0x00000004U
+/* Layer 1: for each 4 units a word of signs (1: negative). */
+static const uint32_t layer1_planes[1] = {
+    0x00040302U
 };
 
-/* Number of set bits, by sums of neighbouring fields. */
-static uint32_t bits_set(uint32_t word)
+/* Number of set bits in each nibble. The masks 0x55555555 and 0x33333333 are passed for the sake of cores that keep them
+ * in registers. */
+static inline uint32_t bits_nibbles(uint32_t word, uint32_t mask1, uint32_t mask2)
 {
-    word -= (word >> 1) & 0x55555555U;
-    word = (word & 0x33333333U) + ((word >> 2) & 0x33333333U);
-    word = (word + (word >> 4)) & 0x0F0F0F0FU;
-    word += word >> 8;
-    word += word >> 16;
-    return word & 0x3FU;
+    word -= (word >> 1) & mask1;
+    return (word & mask2) + ((word >> 2) & mask2);
+}
+
+/* Each byte is the sum of its nibbles, at most 15; mask4 is 0x0F0F0F0F. */
+static inline uint32_t bits_fold(uint32_t nibbles, uint32_t mask4)
+{
+    return (nibbles + (nibbles >> 4)) & mask4;
+}
+
+/* Each half is the sum of its bytes; mask8 is 0x00FF00FF. */
+static inline uint32_t bits_halves(uint32_t bytes, uint32_t mask8)
+{
+    return (bytes & mask8) + ((bytes >> 8) & mask8);
 }
 
 /* Sets values to 0; `volatile` keeps compilers from calling memset, which a firmware may lack. */
@@ -55,22 +60,27 @@ static void layer0_apply(
     uint32_t output[1])
 {
     const uint32_t *row = layer0_planes;
+    const uint32_t inputs = input[0] * 0x00010001U; /* once for each of 2 units */
+    const uint32_t mask1 = 0x55555555U;
+    const uint32_t mask2 = 0x33333333U;
+    const uint32_t mask4 = 0x0F0F0F0FU;
+    const uint32_t mask8 = 0x00FF00FFU;
     uint32_t j;
     uint32_t word = 0U;
 
-    for (j = 0U; j < 3U; j++) {
+    for (j = 0U; j < 4U; j += 2U) {
         int32_t sum;
-        uint32_t count = 0U; /* at most 6 */
-        uint32_t i;
+        uint32_t ones = (inputs ^ row[0]) & row[1];
+        uint32_t lanes = bits_fold(bits_nibbles(ones, mask1, mask2), mask4);
 
-        for (i = 0U; i < 1U; i++) {
-            const uint32_t agree = input[i] ^ row[0];
-
-            count += bits_set(agree & row[1]);
-            row += 2;
-        }
-        sum = layer0_offset[j] + (int32_t)count;
+        lanes = bits_halves(lanes, mask8);
+        sum = layer0_offset[j] + (int32_t)(lanes & 65535U);
         word |= (uint32_t)(sum >= 0) << j;
+        if ((j + 1U) < 3U) {
+            sum = layer0_offset[j + 1U] + (int32_t)(lanes >> 16);
+            word |= (uint32_t)(sum >= 0) << (j + 1U);
+        }
+        row += 2;
     }
     output[0] = word;
 }
@@ -83,21 +93,28 @@ static void layer1_apply(
     int32_t output[3])
 {
     const uint32_t *row = layer1_planes;
+    const uint32_t inputs = input[0] * 0x01010101U; /* once for each of 4 units */
+    const uint32_t mask1 = 0x55555555U;
+    const uint32_t mask2 = 0x33333333U;
+    const uint32_t mask4 = 0x0F0F0F0FU;
     uint32_t j;
 
-    for (j = 0U; j < 3U; j++) {
+    for (j = 0U; j < 4U; j += 4U) {
         int32_t sum;
-        uint32_t count = 0U; /* at most 6 */
-        uint32_t i;
+        uint32_t ones = inputs ^ row[0];
+        uint32_t lanes = bits_fold(bits_nibbles(ones, mask1, mask2), mask4);
 
-        for (i = 0U; i < 1U; i++) {
-            const uint32_t agree = input[i] ^ row[0];
-
-            count += (bits_set(agree) << 1);
-            row += 1;
-        }
-        sum = (-3) + (int32_t)count;
+        sum = (-3) + (int32_t)((lanes & 255U) * 2U);
         output[j] = sum;
+        sum = (-3) + (int32_t)(((lanes >> 8) & 255U) * 2U);
+        output[(j + 1U)] = sum;
+        sum = (-3) + (int32_t)(((lanes >> 16) & 255U) * 2U);
+        output[(j + 2U)] = sum;
+        if ((j + 3U) < 3U) {
+            sum = (-3) + (int32_t)((lanes >> 24) * 2U);
+            output[(j + 3U)] = sum;
+        }
+        row += 1;
     }
 }
 
@@ -147,13 +164,13 @@ int weather_pack(
     const uint8_t bits[WEATHER_INPUTS],
     weather_input_t input[WEATHER_INPUT_LENGTH])
 {
+    uint32_t rest = 0U;
     uint32_t i;
-    uint32_t word = 0U;
 
-    for (i = 0U; i < WEATHER_INPUTS; i++) {
-        word |= (uint32_t)(bits[i] != 0U) << i;
+    for (i = 10U; i != 0U; i--) {
+        rest = (rest << 1) | (uint32_t)(bits[i - 1U] != 0U);
     }
-    input[0] = word;
+    input[0] = rest;
     return 0;
 }
 
