@@ -66,8 +66,8 @@ class Planes:
         entry = "unit and 32 inputs" if sharing == 1 else f"{sharing} units"
         signs = f"Layer {layer}: for each {entry} a word of signs (1: negative)"
         count = len(self.masks)
-        magnitudes = {0: "", 1: ", then one of magnitudes"}.get(count, f", then {count} of magnitudes, lowest bit first")
-        return f"{signs}{magnitudes}."
+        several = f", then {count} of magnitude bits, lowest first"
+        return signs + {0: "", 1: ", then one of magnitudes"}.get(count, several) + "."
 
 
 def split(layer: Dense, binary: Binary | None) -> Planes:
@@ -184,7 +184,9 @@ class BitPlanesLayout:
             low, high = context.input_low.min(), context.input_high.max()
             return f"takes binary inputs only, these lie in {low}..{high}"
         limit = int(np.abs(layer.weights).max())
-        return None if limit <= COLUMN_LIMIT else f"takes weights up to {COLUMN_LIMIT}, these reach a magnitude of {limit}"
+        if limit > COLUMN_LIMIT:
+            return f"takes weights up to {COLUMN_LIMIT}, these reach a magnitude of {limit}"
+        return None
 
     def lower(self, layer: Layer, context: LayerContext) -> Lowered:
         """The layer as interleaved planes."""
