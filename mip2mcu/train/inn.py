@@ -24,7 +24,7 @@ import numpy as np
 import pyomo.environ as pyo
 
 from mip2mcu.dataset import Dataset
-from mip2mcu.errors import UsageError
+from mip2mcu.errors import NoSolutionError, UsageError
 from mip2mcu.layers import UNIT_LIMIT
 from mip2mcu.mip.pieces import Total, declare_weights, product_link, sign_link, total_of
 from mip2mcu.mip.solver import Solve, Solver, no_solve, solve
@@ -87,7 +87,11 @@ class Inn:
         found = first_network(dataset, reduction, self.hidden, solver, enough)
         network = as_network(found.ordered(), reduction, dataset)
         record = replace(no_solve("correct", solver), bound=float(least_errors(reduction)))
-        return self._finish(dataset, network, settled(record, wrong(network, dataset)), began)
+        trained = self._finish(dataset, network, settled(record, wrong(network, dataset)), began)
+        if self._searchable(reduction):
+            return trained
+        notes = ("the data are too large for branch and bound: quick start only",)
+        return replace(trained, report=replace(trained.report, notes=notes))
 
     def fit(
         self,
@@ -103,12 +107,15 @@ class Inn:
         first = start or self.start(dataset, solver, listener=listener, stop=stop)
         before = first.report.solves[0]
         reduction = reduce(dataset, self.domain)
-        if before.status == "optimal" or not self._searchable(reduction) or stop():
+        if before.status == "optimal" or solver.node_limit == 0 or not self._searchable(reduction) or stop():
             return first
         model = build_model(reduction, self.hidden)
         place(model, reduction, from_network(first.network, reduction))
         left = None if solver.time_limit is None else began + solver.time_limit - time.monotonic()
-        record = solve(model, solver.within(left), start=True, stage="correct", listener=listener, stop=stop)
+        try:
+            record = solve(model, solver.within(left), start=True, stage="correct", listener=listener, stop=stop)
+        except NoSolutionError:  # time was over before the solver had even taken the start
+            return first
         network = as_network(read(model), reduction, dataset)
         record = replace(record, bound=max(record.bound or 0.0, before.bound or 0.0))
         value = wrong(network, dataset)

@@ -111,7 +111,8 @@ class Linear:
     ) -> Trained:
         """Start, then branch and bound stage by stage within the solver's time limit, which covers everything.
 
-        Without a time limit the search goes on to the proof, or to the node limit of each stage.
+        Without a time limit the search goes on to the proof, or to the node limit of each stage; with a node limit
+        of 0 there is none.
         """
         job = self.job(dataset, solver, listener=listener, stop=stop)
         first = start or self.start(dataset, solver, listener=listener, stop=stop)
@@ -138,4 +139,6 @@ class Linear:
         report = report_on(
             networks[-1], job.dataset, self.name, options, solves, time.monotonic() - job.began
         )
+        if job.too_large:
+            report = replace(report, notes=("the data are too large for branch and bound: local search only",))
         return Trained(networks[-1], report, tuple(networks[:-1]))

@@ -93,6 +93,11 @@ class LinearJob:
         """Matrix entries of the model, roughly."""
         return self.reduction.rows.size * (1 if self.single else 2 * (len(self.dataset.classes) - 1))
 
+    @property
+    def too_large(self) -> bool:
+        """Branch and bound is out of reach."""
+        return self.entries > MODEL_ENTRIES
+
     # ---- time ----
 
     def left(self) -> float | None:
@@ -272,8 +277,8 @@ class LinearJob:
         return self._search(model, units, start, solver, self.shortfall)
 
     def _worth(self, solver: Solver) -> bool:
-        """True where a model of this size can be built, and leaves time to search."""
-        if self.entries > MODEL_ENTRIES or self.stop():
+        """True where a search is wanted, and a model of this size can be built and leaves time for it."""
+        if solver.node_limit == 0 or self.too_large or self.stop():
             return False
         return solver.time_limit is None or solver.time_limit > 2 * self.entries / BUILT_ENTRIES_A_SECOND
 
@@ -301,9 +306,12 @@ class LinearJob:
         exact: Callable[[Units], int | None],
     ) -> tuple[Units, Solve]:
         """Solve ``model`` from ``units``; the better of start and result by its exact value, and the record."""
-        record = solve(
-            model, solver, start=True, stage=start.stage, listener=self.listener, stop=self.interrupted
-        )
+        try:
+            record = solve(
+                model, solver, start=True, stage=start.stage, listener=self.listener, stop=self.interrupted
+            )
+        except NoSolutionError:  # time was over before the solver had even taken the start
+            return units, start
         found = self._read(model)
         value, before = exact(found), start.exact
         assert before is not None

@@ -77,8 +77,8 @@ def train(
     formulation      a name of `FORMULATIONS`, with ``options`` its fields; or a formulation, with its options in it
     ensemble         for more than two classes: "pairs", "rest", "none", or "auto", the formulation's own
     time_limit       seconds of the whole training; with neither limit, `DEFAULT_TIME_LIMIT`
-    node_limit       branch-and-bound nodes of each solve. With it and no time limit, the same data, options and seed
-                     give the same network to the byte, however many workers there are
+    node_limit       branch-and-bound nodes of each solve; 0: no search, only its quick start. With it and no time
+                     limit, the same data, options and seed give the same network to the byte, whatever the workers
     workers          processes that train members of an ensemble side by side
     solver, solver_options   by name, with its own options; see `mip2mcu.mip.solver.Solver`
     listener         takes `Progress` events while it runs
@@ -104,6 +104,8 @@ def train(
         network, dataset, chosen.name, used, named_solves(parts, trained), time.monotonic() - began
     )
     notes = tuple(dict.fromkeys(note for one in trained for note in one.report.notes))
+    if time_limit is not None and report.status != "optimal":
+        notes += ("ended by a limit in seconds: another run may end elsewhere, one with a node limit alone does not",)
     return Trained(network, replace(report, workers=min(workers, len(parts)), notes=notes), earlier)
 
 

