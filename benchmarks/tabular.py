@@ -102,7 +102,7 @@ def measure(task: Task, folder: Path, count: int) -> list[Row]:
             **float_accuracies(training, test),
             "seconds": seconds,
             "flash": report.as_dict()["flash_bytes"],
-            "instructions": report.costs["predict"].instructions_max,
+            "instructions": report.costs["predict"].maximum,
         }
         for name, figure in figures.items():
             found.setdefault(name, []).append(figure)

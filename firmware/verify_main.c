@@ -17,7 +17,11 @@
 #include "platform.h"
 
 /* One platform call moves at most this many bytes of frames, so that the harness fits cores with 16 KB of RAM. */
+#if defined(__AVR__)
+#define BLOCK_BYTES 1U /* one frame: some have 2 KB */
+#else
 #define BLOCK_BYTES 2048U
+#endif
 #define FRAMES_PER_BLOCK(frame_bytes) ((frame_bytes) >= BLOCK_BYTES ? 1U : BLOCK_BYTES / (frame_bytes))
 
 enum mode {

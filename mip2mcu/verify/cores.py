@@ -13,11 +13,13 @@ from mip2mcu.export.targets import Target
 
 KIB = 1024
 MIB = 1024 * KIB
+AVR_DATA_SPACE = 0x80_0000
+"""What AVR's linker adds to data addresses, to tell them from those of the flash."""
 
 
 @dataclass(frozen=True)
 class Region:
-    """A range of addresses: origin and length in bytes, both multiples of 4096 (emulators map whole pages)."""
+    """A range of addresses: origin and length in bytes, multiples of 4096 where unicorn maps them (in whole pages)."""
 
     origin: int
     length: int
@@ -51,6 +53,9 @@ class Core:
     unicorn_model   name of unicorn's CPU constant; None where unicorn does not model the core
     qemu_machine    name of QEMU's board; None where there is none
     is_armv6m       has Armv6-M's instructions only, which emulators do not check completely
+    is_rv32e        has 16 registers and no multiplier, which emulators do not check either
+    qemu_cpu        QEMU's name of the core, where it is not the board's own
+    simavr_mcu      simavr's (and avr-gcc's) name of the chip; None where the core is no AVR
     """
 
     name: str
@@ -60,10 +65,17 @@ class Core:
     unicorn_model: str | None = None
     qemu_machine: str | None = None
     is_armv6m: bool = False
+    is_rv32e: bool = False
+    qemu_cpu: str | None = None
+    simavr_mcu: str | None = None
 
     def roomy(self) -> Core:
-        """The same core with 16 MB of flash and of RAM, on no real board, for models that outgrow the board's."""
+        """The same core with more memory, for models that outgrow the board's: on AVR the largest chip that simavr has,
+        else 16 MB of flash and of RAM, on no real board.
+        """
         assert self.memory is not None, "the host has no memory map"
+        if self.simavr_mcu is not None:
+            return replace(self, memory=_ATMEGA2560, simavr_mcu="atmega2560")
         flash, ram = (replace(region, length=16 * MIB) for region in (self.memory.flash, self.memory.ram))
         return replace(self, memory=Memory(flash, ram), qemu_machine=None)
 
@@ -71,7 +83,13 @@ class Core:
 _MICROBIT = Memory(Region(0x0000_0000, 256 * KIB), Region(0x2000_0000, 16 * KIB))
 _MPS2 = Memory(Region(0x0000_0000, 4 * MIB), Region(0x2000_0000, 4 * MIB))
 _MPS2_M33 = Memory(Region(0x1000_0000, 4 * MIB), Region(0x3800_0000, 4 * MIB))
+_MPS3_M55 = Memory(Region(0x0000_0000, 512 * KIB), Region(0x3000_0000, 512 * KIB))
 _RISCV_VIRT = Memory(Region(0x8000_0000, 16 * MIB), Region(0x8100_0000, 16 * MIB))
+_ATMEGA328P = Memory(Region(0, 32 * KIB), Region(0x100, 2 * KIB))
+_ATMEGA2560 = Memory(Region(0, 256 * KIB), Region(0x200, 8 * KIB))
+
+_NO_EXTENSIONS = "a=false,f=false,d=false"
+_RV32E = f"rv32,i=false,e=true,h=false,m=false,{_NO_EXTENSIONS}"
 
 CORES: dict[str, Core] = {
     core.name: core
@@ -81,8 +99,15 @@ CORES: dict[str, Core] = {
         Core("cortex-m3", "cortex-m", "reset_handler", _MPS2, "UC_CPU_ARM_CORTEX_M3", "mps2-an385"),
         Core("cortex-m4", "cortex-m", "reset_handler", _MPS2, "UC_CPU_ARM_CORTEX_M4", "mps2-an386"),
         Core("cortex-m7", "cortex-m", "reset_handler", _MPS2, "UC_CPU_ARM_CORTEX_M7", "mps2-an500"),
-        Core("cortex-m33", "cortex-m", "reset_handler", _MPS2_M33, "UC_CPU_ARM_CORTEX_M33", None),
-        Core("rv32imc", "riscv", "start", _RISCV_VIRT, "UC_CPU_RISCV32_ANY", None),
+        Core("cortex-m33", "cortex-m", "reset_handler", _MPS2_M33, "UC_CPU_ARM_CORTEX_M33", "mps2-an505"),
+        Core("cortex-m55", "cortex-m", "reset_handler", _MPS3_M55, None, "mps3-an547"),
+        Core("avr", "avr", memory=_ATMEGA328P, simavr_mcu="atmega328p"),
+        Core(
+            "rv32imc", "riscv", "start", _RISCV_VIRT, "UC_CPU_RISCV32_ANY", "virt", qemu_cpu=f"rv32,{_NO_EXTENSIONS}"
+        ),
+        Core(
+            "rv32ec", "riscv", "start", _RISCV_VIRT, "UC_CPU_RISCV32_ANY", "virt", is_rv32e=True, qemu_cpu=_RV32E
+        ),
     )
 }
 """All cores by name."""

@@ -1,4 +1,4 @@
-"""What little of the Thumb and RV32C encodings verification needs: lengths, IT blocks, and what Armv6-M lacks."""
+"""What little of the Thumb and RV32C encodings verification needs: lengths, IT blocks, what Armv6-M and RV32E lack."""
 
 from __future__ import annotations
 
@@ -79,6 +79,31 @@ def check_armv6m(program: Path) -> None:
                         f"the program has the instruction {name} at {address + offset:#010x}, which a Cortex-M0 lacks: "
                         "compile for cortex-m0"
                     )
+
+
+_RVE_FLAG = 0x0008
+
+
+def check_rv32e(program: Path) -> None:
+    """Refuse a program for another core than RV32E (16 registers, no multiplier); emulators execute it all the same.
+
+    The linker's flag says that no object uses more registers; products are looked for. Raises `VerifyError`.
+    """
+    from elftools.elf.elffile import ELFFile  # noqa: PLC0415  (an optional dependency)
+
+    with program.open("rb") as stream:
+        elf = ELFFile(stream)
+        if not elf.header["e_flags"] & _RVE_FLAG:
+            raise VerifyError("the program uses 32 registers, an RV32E core has 16: compile for rv32ec")
+        section = elf.get_section_by_name(".text")
+        code, base = section.data(), section["sh_addr"]
+    for offset, halfword in instructions(code, thumb=False):
+        upper = code[offset + 2 : offset + 4]
+        if halfword & 0x7F == 0x33 and len(upper) == 2 and upper[1] >> 1 == 1:
+            raise VerifyError(
+                f"the program multiplies or divides by an instruction at {base + offset:#010x}, which RV32EC lacks: "
+                "compile for rv32ec"
+            )
 
 
 def _thumb_code(elf: ELFFile) -> Iterator[tuple[int, bytes]]:

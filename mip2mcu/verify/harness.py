@@ -23,10 +23,12 @@ from mip2mcu.export.targets import Target
 from mip2mcu.network import Network
 from mip2mcu.ranges import IntArray
 from mip2mcu.resources import resource_folder
+from mip2mcu.verify.chips import RETURN_ADDRESS_BYTES, chip_flags, shortage
 from mip2mcu.verify.cores import KIB, Core
-from mip2mcu.verify.decoding import check_armv6m
+from mip2mcu.verify.decoding import check_armv6m, check_rv32e
 from mip2mcu.verify.footprint import Footprint, measure
 from mip2mcu.verify.runners import Runner
+from mip2mcu.verify.stack import STACK_FLAG, worst_stack
 from mip2mcu.verify.toolchains import Toolchain
 
 _DESCRIBE, _QUANTIZE, _PACK, _INFER, _SELFTEST, _PREDICT = 1, 2, 3, 4, 5, 6
@@ -36,6 +38,7 @@ _HARNESS_RAM = 8 * KIB
 _HARNESS_FLASH = 8 * KIB
 """What harness, frames and stack take of a core's memory beside the model and one row of everything."""
 
+_FUNCTIONS = ("quantize", "pack", "sums", "scores", "predict", "margin", "selftest")
 _TYPES = ("input_t", "raw_t")
 _MACROS = (
     "ABI", "MODEL_SHA256", "CLASSES", "INPUTS", "INPUT_LENGTH", "INPUT_PACKED", "SUMS", "SCORES", "RAW_FEATURES",
@@ -58,6 +61,11 @@ class Program:
     core: Core
     toolchain: Toolchain
     flags: tuple[str, ...]
+
+    def stack(self) -> Mapping[str, int]:
+        """Most bytes of stack that each function uses, as the compiler knows them; empty where it does not say."""
+        names = [f"{self.name}_{function}" for function in _FUNCTIONS]
+        return worst_stack(self.model_object, names, 0 if self.core.simavr_mcu is None else RETURN_ADDRESS_BYTES)
 
 
 @dataclass(frozen=True)
@@ -118,15 +126,16 @@ def build(
 ) -> Program:
     """Compile the model NAME.c among ``files`` and link it with the harness, all inside ``folder``.
 
-    A model that outgrows the memory of the core's board gets `Core.roomy`. Raises `VerifyError` with the compiler's
-    message.
+    A model that outgrows the memory of the core's board or chip gets `Core.roomy`. Raises `VerifyError` with the
+    compiler's message, and where no chip has room.
     """
     for file_name, text in {**files, "tested_model.h": _aliases(name)}.items():
         (folder / file_name).write_text(text, encoding="utf-8")
     bare = () if core.memory is None else ("-ffreestanding",)
     sections = ("-ffunction-sections", "-fdata-sections")
-    flags = (*toolchain.target_flags(target), "-std=c99", optimisation, *sections, *bare)
-    model_object = toolchain.compile([folder / f"{name}.c"], (*flags, "-c"), folder / "model_under_test.o", folder)
+    flags = (*chip_flags(toolchain.target_flags(target), core), "-std=c99", optimisation, *sections, *bare)
+    whole = (*flags, "-c", *(() if toolchain.name == "zig" else (STACK_FLAG,)))
+    model_object = toolchain.compile([folder / f"{name}.c"], whole, folder / "model_under_test.o", folder)
     core = _with_room(network, core, measure(model_object), _scratch_bytes(files[f"{name}.h"], name))
     firmware = resource_folder("firmware")
     sources, links = _surroundings(firmware, core, folder)
@@ -134,14 +143,31 @@ def build(
     elf = toolchain.compile([*sources, model_object], (*flags, *includes, *links), folder / "verify.elf", folder)
     if core.is_armv6m:
         check_armv6m(elf)
-    return Program(elf, model_object, name, core, toolchain, flags)
+    if core.is_rv32e:
+        check_rv32e(elf)
+    program = Program(elf, model_object, name, core, toolchain, flags)
+    reason = None if core.simavr_mcu is None else shortage(elf, core, max(program.stack().values()))
+    if reason is None:
+        return program
+    if core == core.roomy():
+        raise VerifyError(reason)
+    return build(
+        files,
+        folder,
+        network=network,
+        name=name,
+        target=target,
+        core=core.roomy(),
+        toolchain=toolchain,
+        optimisation=optimisation,
+    )
 
 
 def _surroundings(firmware: Path, core: Core, folder: Path) -> tuple[list[Path], tuple[str, ...]]:
     """The sources around a model on ``core`` and the linker's flags; writes memory.ld into ``folder``."""
     main = firmware / "verify_main.c"
-    if core.memory is None:
-        return [main, firmware / core.folder / "platform.c"], ()
+    if core.memory is None or core.simavr_mcu is not None:
+        return [main, firmware / core.folder / "platform.c"], ("-Wl,--gc-sections",) * (core.memory is not None)
     (folder / "memory.ld").write_text(core.memory.linker_script, encoding="utf-8")
     sources = [firmware / "platform_semihosting.c", firmware / "runtime.c", firmware / core.folder / "startup.c"]
     return [main, *sources], bare_metal_links(firmware, core)
@@ -149,7 +175,7 @@ def _surroundings(firmware: Path, core: Core, folder: Path) -> tuple[list[Path],
 
 def _with_room(network: Network, core: Core, model: Footprint | None, scratch: int) -> Core:
     """``core``, with more memory than its board where model, harness and rows might not fit (estimated from above)."""
-    if core.memory is None or model is None:
+    if core.memory is None or model is None or core.simavr_mcu is not None:
         return core
     widest = max(low.size for low, _ in network.layer_ranges)
     raw = 0 if network.quantizer is None else len(network.quantizer.features)

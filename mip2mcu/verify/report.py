@@ -45,17 +45,22 @@ def _shown(values: tuple[int, ...]) -> str:
 
 @dataclass(frozen=True)
 class Cost:
-    """What one call costs: fewest and most instructions over the counted rows, and bytes of stack."""
+    """What one call costs: the cheapest and the dearest of the counted rows, and bytes of stack.
+
+    unit           "instructions", or "cycles" where the emulator knows them exactly
+    stack_bytes    used by the counted rows; where the emulator cannot watch the stack, the most by the compiler's word
+    """
 
     rows: int
-    instructions_min: int
-    instructions_max: int
-    stack_bytes: int
+    unit: str
+    minimum: int
+    maximum: int
+    stack_bytes: int | None
 
     @property
     def constant(self) -> bool:
-        """Every counted row took the same number of instructions."""
-        return self.instructions_min == self.instructions_max
+        """Every counted row took the same."""
+        return self.minimum == self.maximum
 
 
 @dataclass(frozen=True)
@@ -68,7 +73,7 @@ class Report:
     packed           rows whose packing was compared
     sizes            what `predict` (with `quantize` and `pack`, where there are) adds to a firmware; None where unknown
     scratch_bytes    RAM that the caller provides for the tensors between the layers
-    costs            by function: "predict", "quantize", "pack"; empty where nothing installed counts instructions
+    costs            by function: "predict", "quantize", "pack"; empty where nothing installed counts
     """
 
     model_sha256: str
@@ -118,9 +123,13 @@ class Report:
             "ram_bytes": self.ram_bytes,
             "scratch_bytes": self.scratch_bytes,
             "sections": None if self.sizes is None else _plain(self.sizes),
-            "instructions": {name: _instructions(cost) for name, cost in self.costs.items()},
+            "instructions": self._counted("instructions"),
+            "cycles": self._counted("cycles"),
             "stack_bytes": {name: cost.stack_bytes for name, cost in self.costs.items()},
         }
+
+    def _counted(self, unit: str) -> dict[str, Any]:
+        return {name: _range(cost) for name, cost in self.costs.items() if cost.unit == unit}
 
     def as_text(self) -> str:
         """A summary that a person reads."""
@@ -144,13 +153,8 @@ class Report:
         return "\n".join(lines)
 
 
-def _instructions(cost: Cost) -> dict[str, Any]:
-    return {
-        "min": cost.instructions_min,
-        "max": cost.instructions_max,
-        "constant": cost.constant,
-        "rows": cost.rows,
-    }
+def _range(cost: Cost) -> dict[str, Any]:
+    return {"min": cost.minimum, "max": cost.maximum, "constant": cost.constant, "rows": cost.rows}
 
 
 def _plain(value: Mismatch | Footprint) -> dict[str, Any]:
@@ -168,8 +172,9 @@ def _sizes_line(sizes: Footprint, scratch: int) -> str:
 
 
 def _cost_line(name: str, cost: Cost) -> str:
-    count = f"{cost.instructions_max:,}"
+    count = f"{cost.maximum:,}"
     if not cost.constant:
-        count = f"{cost.instructions_min:,} to {count}"
+        count = f"{cost.minimum:,} to {count}"
     constant = "the same" if cost.constant else "counted"
-    return f"{name:<12} {count} instructions ({constant} on {cost.rows} rows), {cost.stack_bytes:,} bytes of stack"
+    line = f"{name:<12} {count} {cost.unit} ({constant} on {cost.rows} rows)"
+    return line if cost.stack_bytes is None else f"{line}, {cost.stack_bytes:,} bytes of stack"

@@ -31,11 +31,13 @@ _GNU_COMPILERS = {
     "generic": ("gcc", "clang"),
     "arm": ("arm-none-eabi-gcc",),
     "riscv": ("riscv64-unknown-elf-gcc",),
+    "avr": ("avr-gcc",),
 }
 _ZIG_FAMILIES = ("host", "generic", "arm", "riscv")
 _PACKAGES = {
     "arm": "gcc-arm-none-eabi",
     "riscv": "gcc-riscv64-unknown-elf",
+    "avr": "gcc-avr and avr-libc",
 }
 
 
@@ -43,7 +45,7 @@ _PACKAGES = {
 class Toolchain:
     """A compiler driver that also links.
 
-    name       "gcc", "clang", "arm-none-eabi-gcc", "riscv64-unknown-elf-gcc" or "zig"
+    name       "gcc", "clang", "arm-none-eabi-gcc", "riscv64-unknown-elf-gcc", "avr-gcc" or "zig"
     command    how to call it
     """
 
@@ -105,9 +107,12 @@ def find_toolchain(target: Target, name: str | None = None) -> Toolchain:
 
 
 def _advice(target: Target) -> str:
-    advice = 'run `pip install "mip2mcu[verify]"` for a compiler that serves every target'
-    package = _PACKAGES.get(target.family)
-    return advice if package is None else f"{advice}, or install {package} with your system's package manager"
+    advice = []
+    if target.family in _ZIG_FAMILIES:
+        advice.append('run `pip install "mip2mcu[verify]"` for a compiler that serves every target but AVR')
+    if target.family in _PACKAGES:
+        advice.append(f"install {_PACKAGES[target.family]} with your system's package manager")
+    return ", or ".join(advice)
 
 
 def _run(call: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
@@ -144,13 +149,20 @@ def _version(command: tuple[str, ...]) -> str:
 @cache
 def zig_cache() -> dict[str, str]:
     """Environment that keeps zig's cache in the user's cache folder (never in the project), where runs share it."""
-    folder = _cache_root() / "mip2mcu" / "zig"
+    folder = cache_folder("zig")
+    return {"ZIG_GLOBAL_CACHE_DIR": str(folder), "ZIG_LOCAL_CACHE_DIR": str(folder / "local")}
+
+
+@cache
+def cache_folder(name: str) -> Path:
+    """The folder ``name`` among this program's in the user's cache; a temporary one where that cannot be written."""
+    folder = _cache_root() / "mip2mcu" / name
     with suppress(OSError):
         folder.mkdir(parents=True, exist_ok=True)
     if not os.access(folder, os.W_OK):
-        folder = Path(tempfile.mkdtemp(prefix="mip2mcu-zig-"))
+        folder = Path(tempfile.mkdtemp(prefix=f"mip2mcu-{name}-"))
         atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    return {"ZIG_GLOBAL_CACHE_DIR": str(folder), "ZIG_LOCAL_CACHE_DIR": str(folder / "local")}
+    return folder
 
 
 def _cache_root() -> Path:

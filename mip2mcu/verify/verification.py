@@ -50,8 +50,8 @@ def verify(
     data            rows to compare beside the generated ones; raw features too where it has them
     vectors         how many rows of network inputs (and of raw features) are generated
     source          folder with exported NAME.c and NAME.h to verify; None generates the C
-    runner          "host", "unicorn" or "qemu"; None takes the first that is installed
-    toolchain       "gcc", "clang", "arm-none-eabi-gcc", "riscv64-unknown-elf-gcc" or "zig"; None likewise
+    runner          "host", "unicorn", "qemu" or "simavr"; None takes the first that is installed
+    toolchain       "gcc", "clang", "arm-none-eabi-gcc", "riscv64-unknown-elf-gcc", "avr-gcc" or "zig"; None likewise
     optimisation    the compiler's -O flag
 
     A difference is a result, `Report.mismatches`. Raises `VerifyError` where nothing could be compared,
@@ -141,7 +141,7 @@ def _report(comparison: Comparison, target: Target, seed: int) -> Report:
 
 
 def _count(comparison: Comparison, counter: CountingRunner) -> Mapping[str, Cost]:
-    """Instructions and stack of each function, on a few rows of every kind."""
+    """What each function takes and its stack, on a few rows of every kind."""
     harness = comparison.harness
     limit = max(4, _COUNTED_WEIGHTS // comparison.network.weight_count)
     inputs = np.concatenate(comparison.input_sample)[:limit]
@@ -154,7 +154,7 @@ def _count(comparison: Comparison, counter: CountingRunner) -> Mapping[str, Cost
 
 
 def _cost(harness: Harness, counter: CountingRunner, function: str, rows: IntArray) -> Cost:
-    """Count every row by basic blocks; then the dearest, the cheapest and the first one by one, with the stack."""
+    """Count every row; then the dearest, the cheapest and the first one by one, with the stack."""
     program = harness.program
     request = {
         "predict": harness.predict_request,
@@ -171,4 +171,5 @@ def _cost(harness: Harness, counter: CountingRunner, function: str, rows: IntArr
         raise VerifyError(
             f"two ways of counting {symbol} disagree: {traced.calls} and {tuple(map(int, instructions[traced_rows]))}"
         )
-    return Cost(len(rows), counted.minimum, counted.maximum, traced.stack)
+    stack = traced.stack or program.stack().get(symbol)
+    return Cost(len(rows), counter.unit, counted.minimum, counted.maximum, stack)

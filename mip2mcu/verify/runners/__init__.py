@@ -7,16 +7,17 @@ from mip2mcu.verify.cores import Core
 from mip2mcu.verify.runners.base import Count, CountingRunner, Runner
 from mip2mcu.verify.runners.host import HostRunner
 from mip2mcu.verify.runners.qemu import QemuRunner
+from mip2mcu.verify.runners.simavr import SimavrRunner
 from mip2mcu.verify.runners.unicorn import UnicornRunner
 
 __all__ = ["RUNNERS", "Count", "CountingRunner", "Runner", "counting_runner", "find_runner", "runners_for"]
 
 RUNNERS: dict[str, Runner] = {
-    runner.name: runner for runner in (HostRunner(), UnicornRunner(), QemuRunner())
+    runner.name: runner for runner in (HostRunner(), UnicornRunner(), QemuRunner(), SimavrRunner())
 }
 """All runners by name, the preferred ones first."""
 
-_COUNTING: tuple[CountingRunner, ...] = (UnicornRunner(),)
+_COUNTING: tuple[CountingRunner, ...] = (UnicornRunner(), SimavrRunner(), QemuRunner())
 
 
 def runners_for(core: Core) -> tuple[Runner, ...]:
@@ -42,5 +43,5 @@ def find_runner(core: Core, name: str | None = None) -> Runner:
 
 
 def counting_runner(core: Core) -> CountingRunner | None:
-    """An installed runner that counts instructions on ``core``; None where there is none."""
-    return next((r for r in _COUNTING if r.serves(core) and r.is_installed(core)), None)
+    """An installed runner that counts on ``core``; None where there is none."""
+    return next((r for r in _COUNTING if r.serves(core) and r.is_installed(core) and r.can_count(core)), None)

@@ -45,7 +45,7 @@ class Runner(Protocol):
 class Count:
     """Cost of one function, from its first instruction to its return, both included, called functions too.
 
-    calls    instructions executed by each call, in order
+    calls    instructions executed by each call, in order; cycles where the runner counts those
     stack    most bytes of stack in use below the caller's stack pointer; 0 where it was not watched
     """
 
@@ -54,20 +54,27 @@ class Count:
 
     @property
     def minimum(self) -> int:
-        """Fewest instructions of a call."""
+        """The cheapest call."""
         return min(self.calls)
 
     @property
     def maximum(self) -> int:
-        """Most instructions of a call."""
+        """The dearest call."""
         return max(self.calls)
 
 
 class CountingRunner(Runner, Protocol):
     """A runner that also counts, the same numbers every time."""
 
+    @property
+    def unit(self) -> str:
+        """What it counts: "instructions" or "cycles"."""
+
+    def can_count(self, core: Core) -> bool:
+        """Whether what it needs to count on ``core`` is on this machine."""
+
     def count(self, program: Path, core: Core, frames: bytes, functions: tuple[str, ...]) -> Mapping[str, Count]:
-        """Run as `run` does and count the instructions of each call of the named functions."""
+        """Run as `run` does and count what each call of the named functions takes."""
 
     def trace(self, program: Path, core: Core, frames: bytes, functions: tuple[str, ...]) -> Mapping[str, Count]:
-        """Count as `count` does, by other means and slower, and watch the stack."""
+        """Count as `count` does, by other means and slower where there are any, and watch the stack where possible."""

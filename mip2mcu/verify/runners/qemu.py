@@ -1,19 +1,31 @@
-"""Cortex-M boards under QEMU, where it is installed: a second opinion beside unicorn."""
+"""Cortex-M and RV32 boards under QEMU, where it is installed: the only emulator of Cortex-M55, else a second opinion.
+
+Instructions are counted by a plug-in, firmware/qemu/count.c, where this computer has a compiler and QEMU loads it. What
+the stack holds cannot be watched that way.
+"""
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
 from mip2mcu.errors import VerifyError
 from mip2mcu.verify.cores import Core
-from mip2mcu.verify.runners.base import RUN_SECONDS
+from mip2mcu.verify.host_tools import host_tool
+from mip2mcu.verify.runners.base import RUN_SECONDS, Count
+from mip2mcu.verify.runners.image import read_image
 
-_PROGRAM = "qemu-system-arm"
+_PROGRAMS = {"cortex-m": "qemu-system-arm", "riscv": "qemu-system-riscv32"}
+"""By the folder of a core's start-up code."""
+_PLUGIN_FLAGS = ("-shared", "-fPIC")
+_OLD_PLUGINS_UP_TO = 8
+"""Major version of QEMU up to which the plug-in's interface is understood."""
 
 
 @dataclass(frozen=True)
@@ -21,7 +33,8 @@ class QemuRunner:
     """Runs bare-metal programs on a simulated board; frames pass through files, by semihosting."""
 
     name: str = "qemu"
-    install: str = "install qemu-system-arm with your system's package manager"
+    install: str = "install qemu-system-arm (for RISC-V qemu-system-misc) with your system's package manager"
+    unit: str = "instructions"
     seconds: float = RUN_SECONDS
 
     def serves(self, core: Core) -> bool:
@@ -30,11 +43,16 @@ class QemuRunner:
 
     def is_installed(self, core: Core) -> bool:
         """Whether QEMU is on the path."""
-        return shutil.which(_PROGRAM) is not None
+        return shutil.which(_PROGRAMS[core.folder]) is not None
+
+    def can_count(self, core: Core) -> bool:
+        """Whether QEMU loads the plug-in, and a compiler makes it."""
+        major = re.search(r"version (\d+)", _version(_PROGRAMS[core.folder]))
+        return major is not None and int(major[1]) <= _OLD_PLUGINS_UP_TO and _plugin() is not None
 
     def version(self, core: Core) -> str:
         """QEMU's version and the board."""
-        return f"{_version()} ({core.qemu_machine})"
+        return f"{_version(_PROGRAMS[core.folder])} ({core.qemu_machine})"
 
     def run(self, program: Path, core: Core, frames: bytes) -> bytes:
         """What the harness answers to ``frames``."""
@@ -45,16 +63,38 @@ class QemuRunner:
             output = folder / "frames.out"
             return output.read_bytes() if output.is_file() else b""
 
+    def count(self, program: Path, core: Core, frames: bytes, functions: tuple[str, ...]) -> Mapping[str, Count]:
+        """Instructions of each call of ``functions``, in one run each; the stack is not watched."""
+        symbols = read_image(program).symbols
+        counts = {name: self._count(program, core, frames, symbols[name] & ~1) for name in functions}
+        return {name: Count(calls) for name, calls in counts.items() if calls}
+
+    def trace(self, program: Path, core: Core, frames: bytes, functions: tuple[str, ...]) -> Mapping[str, Count]:
+        """As `count`: there is no other means here."""
+        return self.count(program, core, frames, functions)
+
+    def _count(self, program: Path, core: Core, frames: bytes, address: int) -> tuple[int, ...]:
+        with tempfile.TemporaryDirectory(prefix="mip2mcu-qemu-") as name:
+            folder = Path(name)
+            (folder / "frames.in").write_bytes(frames)
+            plugin = f"{_plugin()},address={address},counts=counts.txt"
+            self._start(program.resolve(), core, folder, ("-plugin", plugin))
+            return tuple(int(line) for line in (folder / "counts.txt").read_text(encoding="ascii").split())
+
     def console(self, program: Path, core: Core) -> str:
         """What a program prints that reads nothing."""
         with tempfile.TemporaryDirectory(prefix="mip2mcu-qemu-") as name:
             return self._start(program.resolve(), core, Path(name))
 
-    def _start(self, program: Path, core: Core, folder: Path) -> str:
+    def _start(self, program: Path, core: Core, folder: Path, extra: tuple[str, ...] = ()) -> str:
         call = [
-            _PROGRAM, "-M", str(core.qemu_machine), "-nographic", "-monitor", "none", "-serial", "none",
-            "-semihosting-config", "enable=on,target=native", "-kernel", str(program),
+            _PROGRAMS[core.folder], "-M", str(core.qemu_machine), "-nographic", "-monitor", "none", "-serial", "none",
+            "-semihosting-config", "enable=on,target=native", "-kernel", str(program), *extra,
         ]  # fmt: skip
+        if core.qemu_cpu is not None:
+            call += ["-cpu", core.qemu_cpu]
+        if core.folder == "riscv":
+            call += ["-bios", "none"]
         try:
             done = subprocess.run(
                 call, cwd=folder, stdin=subprocess.DEVNULL, capture_output=True, timeout=self.seconds, check=False
@@ -69,6 +109,10 @@ class QemuRunner:
 
 
 @cache
-def _version() -> str:
-    done = subprocess.run([_PROGRAM, "--version"], capture_output=True, text=True, check=False)
+def _version(program: str) -> str:
+    done = subprocess.run([program, "--version"], capture_output=True, text=True, check=False)
     return done.stdout.splitlines()[0].strip() if done.stdout else "QEMU of unknown version"
+
+
+def _plugin() -> Path | None:
+    return host_tool("qemu/count.c", _PLUGIN_FLAGS)

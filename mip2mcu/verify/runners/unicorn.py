@@ -37,6 +37,7 @@ class UnicornRunner:
 
     name: str = "unicorn"
     install: str = 'run `pip install "mip2mcu[verify]"`'
+    unit: str = "instructions"
     seconds: float = RUN_SECONDS
 
     def serves(self, core: Core) -> bool:
@@ -46,6 +47,10 @@ class UnicornRunner:
     def is_installed(self, core: Core) -> bool:
         """Whether unicorn can be imported."""
         return importlib.util.find_spec("unicorn") is not None
+
+    def can_count(self, core: Core) -> bool:
+        """Whenever it can run."""
+        return self.is_installed(core)
 
     def version(self, core: Core) -> str:
         """Unicorn's version and its CPU model."""
