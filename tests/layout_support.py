@@ -15,7 +15,14 @@ from mip2mcu.verify.harness import Harness, build
 from mip2mcu.verify.runners import RUNNERS
 from mip2mcu.verify.toolchains import find_toolchain
 from tests.conftest import require
-from tests.export_support import assert_equal_to_network, compile_host, exports_of, random_rows
+from tests.export_support import (
+    assert_equal_to_network,
+    compile_host,
+    compile_quietly,
+    exports_of,
+    random_rows,
+    write,
+)
 
 CORES = ("cortex-m0", "rv32imc")
 """Instruction sets on which every layout is compared with `Network`."""
@@ -96,6 +103,14 @@ def assert_exact_on_core(network: Network, folder, layout: str, target: str) -> 
     np.testing.assert_array_equal(results.predicted, network.predict(rows))
     np.testing.assert_array_equal(results.margin, network.margin(rows))
     assert harness.selftest() == 0
+
+
+def assert_avr_compiles_quietly(network: Network, folder, layout: str) -> None:
+    """The C of ``network`` in ``layout`` raises no warning in avr-gcc, optimised for speed and for size."""
+    sources = write([generate(network, "avr", "model", layout=layout)], folder)
+    for level in ("-O2", "-Os"):
+        flags = ("-mmcu=atmega2560", "-std=c99", level, "-c", "-o", str(folder / "model.o"))
+        compile_quietly(["avr-gcc"], sources, *flags)
 
 
 def tables(export: Export, layer: int = 0) -> dict[str, list[int]]:

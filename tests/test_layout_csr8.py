@@ -10,7 +10,16 @@ from hypothesis import strategies as st
 from mip2mcu.errors import ExportError
 from mip2mcu.export import generate
 from mip2mcu.layers import Activation, Dense
-from tests.layout_support import CORES, assert_exact, assert_exact_on_core, linear, network_of, random_network, tables
+from tests.layout_support import (
+    CORES,
+    assert_avr_compiles_quietly,
+    assert_exact,
+    assert_exact_on_core,
+    linear,
+    network_of,
+    random_network,
+    tables,
+)
 
 LAYOUT = "csr8"
 INT8 = tuple(range(-127, 128))
@@ -99,3 +108,7 @@ def test_cores_equal_network(target, tmp_path):
     hidden = Dense(rng.integers(-127, 128, (33, 300)), rng.integers(-99, 99, 33), Activation.SIGN)
     network = network_of(hidden, Dense(rng.choice([-255, 0, 4], (4, 33)), rng.integers(-9, 9, 4)))
     assert_exact_on_core(network, tmp_path, LAYOUT, target)
+
+
+def test_avr_compiles_quietly(tmp_path):
+    assert_avr_compiles_quietly(random_network(4, INT8), tmp_path, LAYOUT)

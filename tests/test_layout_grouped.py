@@ -10,7 +10,16 @@ from hypothesis import strategies as st
 from mip2mcu.errors import ExportError
 from mip2mcu.export import generate
 from mip2mcu.layers import Activation, Dense
-from tests.layout_support import CORES, assert_exact, assert_exact_on_core, linear, network_of, random_network, tables
+from tests.layout_support import (
+    CORES,
+    assert_avr_compiles_quietly,
+    assert_exact,
+    assert_exact_on_core,
+    linear,
+    network_of,
+    random_network,
+    tables,
+)
 
 LAYOUTS = ("grouped_delta8", "grouped_index8", "grouped_index16")
 FEW_BITS = tuple(range(-7, 8))
@@ -107,3 +116,8 @@ def test_cores_equal_network(layout, target, tmp_path):
     hidden = Dense(rng.integers(-3, 4, (33, 300)), rng.integers(-99, 99, 33), Activation.SIGN)
     network = network_of(hidden, Dense(rng.choice([-9, 0, 4], (4, 33)), rng.integers(-9, 9, 4)))
     assert_exact_on_core(network, tmp_path, layout, target)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_avr_compiles_quietly(layout, tmp_path):
+    assert_avr_compiles_quietly(random_network(4, FEW_BITS), tmp_path, layout)

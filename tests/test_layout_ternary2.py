@@ -11,7 +11,16 @@ from mip2mcu.errors import ExportError
 from mip2mcu.export import generate
 from mip2mcu.export.layouts.ternary2 import pack_fields, pack_planes, unpack_fields, unpack_planes
 from mip2mcu.layers import Activation, Dense
-from tests.layout_support import CORES, assert_exact, assert_exact_on_core, linear, network_of, random_network, tables
+from tests.layout_support import (
+    CORES,
+    assert_avr_compiles_quietly,
+    assert_exact,
+    assert_exact_on_core,
+    linear,
+    network_of,
+    random_network,
+    tables,
+)
 
 LAYOUT = "ternary2"
 TERNARY = (-1, 1)
@@ -98,3 +107,7 @@ def test_cores_equal_network(target, tmp_path):
     hidden = Dense(rng.integers(-1, 2, (33, 300)), rng.integers(-99, 99, 33), Activation.SIGN)
     network = network_of(hidden, Dense(rng.integers(-1, 2, (4, 33)), rng.integers(-9, 9, 4)))
     assert_exact_on_core(network, tmp_path, LAYOUT, target)
+
+
+def test_avr_compiles_quietly(tmp_path):
+    assert_avr_compiles_quietly(random_network(4, TERNARY), tmp_path, LAYOUT)

@@ -9,8 +9,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from mip2mcu.export.literals import TYPE_BYTES, Column, Table
+from mip2mcu.export.targets import Target
 
 _READERS = {1: "pgm_read_byte", 2: "pgm_read_word", 4: "pgm_read_dword"}
+_ADVANCING = {"uint8_t": "next_byte", "uint16_t": "next_word"}
+"""Readers that also move the pointer, in ``templates/support/``: LPM with Z+, which the compiler does not find."""
+
+
+def fetch_supports(target: Target, *tables: Table) -> tuple[str, ...]:
+    """The partials of ``templates/support/`` that reading ``tables`` through `FlashReader.fetch` needs."""
+    needed = [_ADVANCING[table.c_type] for table in tables if target.has_progmem and table.c_type in _ADVANCING]
+    return tuple(dict.fromkeys(needed))
 
 
 @dataclass(frozen=True)
@@ -37,9 +46,16 @@ class FlashReader:
         return self.flash(column, f"{column.name}[{index}]") if isinstance(column, Table) else column
 
     def fetch(self, table: Table, pointer: str, offset: int) -> str:
-        """C text that reads the entry ``offset`` behind ``pointer``; offsets ascend from 0 up to the next `skip`."""
+        """C text that reads the entry ``offset`` behind ``pointer``; offsets ascend one by one up to a `skip`."""
+        if self._advances(table):
+            return f"{_ADVANCING[table.c_type]}(&{pointer})"
         return self.flash(table, f"{pointer}[{offset}]")
 
     def skip(self, table: Table, pointer: str, count: int) -> str:
-        """The statement that moves ``pointer`` behind ``count`` entries of ``table`` that `fetch` has read."""
+        """The statement that moves ``pointer`` behind ``count`` entries that were read; empty if `fetch` moves it."""
+        if self._advances(table):
+            return ""
         return f"{pointer}++;" if count == 1 else f"{pointer} += {count};"
+
+    def _advances(self, table: Table) -> bool:
+        return self.progmem and table.c_type in _ADVANCING

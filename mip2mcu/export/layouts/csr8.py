@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from mip2mcu.export.flash import fetch_supports
 from mip2mcu.export.layouts.base import Encoding, LayerContext, Lowered, sum_type
 from mip2mcu.export.layouts.bridges import STEP_LIMIT
 from mip2mcu.export.layouts.lists import UNROLL, count_table, first_column, loop_type
@@ -81,6 +82,7 @@ class Csr8Layout:
             sum_low=sum_low,
             sum_high=sum_high,
             sum_type=accumulator,
+            supports=fetch_supports(context.target, details.counts, details.entries),
         )
 
     def _details(self, layer: Dense, context: LayerContext, product_type: str) -> CsrDetails:

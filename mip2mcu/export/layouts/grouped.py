@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from mip2mcu.export.flash import fetch_supports
 from mip2mcu.export.layouts.base import Encoding, LayerContext, Lowered, sum_type
 from mip2mcu.export.layouts.lists import Coding, build_lists, level_range, list_details, magnitudes, running_range
 from mip2mcu.export.literals import tables_in
@@ -65,4 +66,5 @@ class GroupedLayout:
             sum_low=min(low, running_low),
             sum_high=max(high, running_high),
             sum_type=sum_type(low, high, context),
+            supports=fetch_supports(context.target, lists.counts, lists.entries),
         )

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from mip2mcu.export.flash import fetch_supports
 from mip2mcu.export.layouts.base import Encoding, LayerContext, Lowered, sum_type
 from mip2mcu.export.layouts.lists import Coding, ListsDetails, build_lists, list_details, running_range
 from mip2mcu.export.literals import tables_in
@@ -57,4 +58,5 @@ class SparseLayout:
             sum_low=low,
             sum_high=high,
             sum_type=accumulator,
+            supports=fetch_supports(context.target, lists.counts, lists.entries),
         )

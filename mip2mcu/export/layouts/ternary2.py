@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from mip2mcu.export.flash import fetch_supports
 from mip2mcu.export.layouts.base import Encoding, LayerContext, Lowered, sum_type
 from mip2mcu.export.literals import Column, Table, column, tables_in
 from mip2mcu.export.targets import Target
@@ -70,7 +71,7 @@ class Ternary2Layout:
             sum_low=low,
             sum_high=high,
             sum_type=sum_type(low, high, context),
-            supports=("leading_zeros",) if variant == "planes" else (),
+            supports=("leading_zeros",) if variant == "planes" else fetch_supports(context.target, details.fields),
         )
 
 
