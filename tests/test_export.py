@@ -120,15 +120,14 @@ def test_a_strength_beyond_int32_is_refused_only_where_ties_go_by_margin():
         generate(linear(weights, bias, decision=Vote(3, 2, True)))
 
 
-def test_layers_that_the_layout_does_not_take_are_refused_by_name():
+def test_a_forced_layout_leaves_convolutions_and_pools_to_theirs():
     layers = (
         Conv2d(np.ones((2, 1, 3, 3)), np.zeros(2), activation=Activation.SIGN),
-        MaxPool((2, 2), (2, 2)),
-        Dense(np.ones((2, 8)), np.zeros(2)),
+        MaxPool((2, 2), (1, 1)),
+        Dense(np.ones((2, 18)), np.zeros(2)),
     )
     network = Network(np.zeros(36), np.ones(36), layers, Argmax(2), ("a", "b"), input_shape=(1, 6, 6))
-    with pytest.raises(ExportError, match=r"layer 0 \(Conv2d\) fits no layout for target cortex-m: dense takes dense layers"):
-        generate(network, layout="dense")
+    assert layouts(network, layout="dense") == ["conv", "pool", "dense"]
 
 
 def test_a_forced_layout_that_does_not_fit_says_why():

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 from mip2mcu.errors import ExportError
 from mip2mcu.export.layouts import LAYOUTS, LayerContext, Lowered
-from mip2mcu.layers import Layer
+from mip2mcu.layers import Dense, Layer
 
 
 def choose(layer: Layer, context: LayerContext, layout: str | None = None) -> Lowered:
-    """``layer`` in its best layout, or in the one named ``layout``; raises `ExportError` where none accepts it."""
+    """``layer`` in its best layout, or in the one named ``layout``; raises `ExportError` where none accepts it.
+
+    Convolutions and pools that the named layout does not take keep theirs.
+    """
     if layout is not None and layout not in LAYOUTS:
         raise ExportError(f"there is no layout {layout!r}: choose one of {', '.join(LAYOUTS)}")
     named = LAYOUTS if layout is None else {layout: LAYOUTS[layout]}
+    if not isinstance(layer, Dense) and all(entry.accepts(layer, context) for entry in named.values()):
+        named = LAYOUTS
     reasons = {name: entry.accepts(layer, context) for name, entry in named.items()}
     accepted = [entry for name, entry in named.items() if reasons[name] is None]
     if not accepted:

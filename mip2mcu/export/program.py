@@ -18,6 +18,7 @@ from mip2mcu.export.documentation import (
     describe_features,
     describe_inputs,
 )
+from mip2mcu.export.fusing import Step, join_pools
 from mip2mcu.export.layouts import Binary, Encoding, LayerContext, Lowered, Work
 from mip2mcu.export.layouts.base import activation_kind, input_kind
 from mip2mcu.export.literals import Column, Table, tables_in, unsigned_column, value_type
@@ -162,8 +163,9 @@ def lower(
     Raises `ExportError` where a layer has no layout, a sum could overflow int32_t, or ``name`` is no C identifier.
     """
     check_name(name)
-    lowered = [choose(layer, _context(network, k, target), layout) for k, layer in enumerate(network.layers)]
-    layers = tuple(_link(network, k, lowered) for k in range(len(lowered)))
+    steps = join_pools(network.layers)
+    lowered = [choose(step.layer, _context(network, steps, k, target), layout) for k, step in enumerate(steps)]
+    layers = tuple(_link(network, steps, k, lowered) for k in range(len(lowered)))
     scratch = plan([_tensor(layer) for layer in layers[:-1]], [entry.work for entry in lowered], static_scratch)
     low, high = network.layer_ranges[-1]
     decision = lower_decision(network.decision, low, high)
@@ -199,7 +201,7 @@ def _tensor(layer: LayerProgram) -> Work:
 def _calls(scratch: Scratch, first: str) -> tuple[str, ...]:
     tensors = (first, *scratch.tensors, "sums")
     every = zip(tensors[:-1], tensors[1:], scratch.work, strict=True)
-    return tuple(", ".join(argument for argument in step if argument) for step in every)
+    return tuple(", ".join((read, written, *work)) for read, written, work in every)
 
 
 def _supports(layers: tuple[LayerProgram, ...], decision: DecisionProgram) -> tuple[str, ...]:
@@ -208,33 +210,40 @@ def _supports(layers: tuple[LayerProgram, ...], decision: DecisionProgram) -> tu
     return tuple(dict.fromkeys((*of_layers, *decision.supports)))
 
 
-def _context(network: Network, k: int, target: Target) -> LayerContext:
-    low, high = (end.reshape(-1) for end in network.layer_ranges[k])
-    binary = input_kind(low, high) if k == 0 else activation_kind(network.layers[k - 1])
-    return LayerContext(k, target, network.shapes[k], low, high, binary)
+def _kind(network: Network, steps: tuple[Step, ...], k: int) -> Binary | None:
+    """The kind of the tensor that step ``k`` reads."""
+    return activation_kind(steps[k - 1].layer) if k else input_kind(network.input_low, network.input_high)
 
 
-def _link(network: Network, k: int, lowered: list[Lowered]) -> LayerProgram:
-    layer = network.layers[k]
-    activation = getattr(layer, "activation", Activation.NONE)
-    output = _buffer(network, k + 1, lowered[k + 1].reads) if k + 1 < len(lowered) else _sums_buffer(network)
+def _context(network: Network, steps: tuple[Step, ...], k: int, target: Target) -> LayerContext:
+    tensor = steps[k].reads
+    low, high = (end.reshape(-1) for end in network.layer_ranges[tensor])
+    return LayerContext(tensor, target, network.shapes[tensor], low, high, _kind(network, steps, k))
+
+
+def _link(network: Network, steps: tuple[Step, ...], k: int, lowered: list[Lowered]) -> LayerProgram:
+    step = steps[k]
+    activation = getattr(step.layer, "activation", Activation.NONE)
+    last = k + 1 == len(steps)
+    output = _sums_buffer(network) if last else _buffer(network, steps, k + 1, lowered[k + 1].reads)
     return LayerProgram(
-        index=k,
-        inputs=prod(network.shapes[k]),
-        units=prod(network.shapes[k + 1]),
+        index=step.reads,
+        inputs=prod(network.shapes[step.reads]),
+        units=prod(network.shapes[step.writes]),
         lowered=lowered[k],
-        input=_buffer(network, k, lowered[k].reads),
+        input=_buffer(network, steps, k, lowered[k].reads),
         output=output,
-        epilogue=_epilogue(k, activation, getattr(layer, "requantisation", None), output.encoding),
+        epilogue=_epilogue(step.reads, activation, getattr(step.layer, "requantisation", None), output.encoding),
     )
 
 
-def _buffer(network: Network, k: int, encoding: Encoding) -> Buffer:
-    """The array that layer ``k`` reads."""
-    low, high = int(network.layer_ranges[k][0].min()), int(network.layer_ranges[k][1].max())
-    if k > 0 and activation_kind(network.layers[k - 1]) is Binary.MINUS_PLUS:
+def _buffer(network: Network, steps: tuple[Step, ...], k: int, encoding: Encoding) -> Buffer:
+    """The array that step ``k`` reads."""
+    least, most = network.layer_ranges[steps[k].reads]
+    low, high = int(least.min()), int(most.max())
+    if _kind(network, steps, k) is Binary.MINUS_PLUS:
         low, high = -1, 1
-    elements = network.layer_ranges[k][0].size
+    elements = least.size
     if encoding is Encoding.BITS:
         return Buffer(encoding, "uint32_t", words_for(elements), elements, low, high)
     c_type = value_type(low, high)

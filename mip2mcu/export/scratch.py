@@ -18,7 +18,14 @@ from mip2mcu.export.literals import TYPE_BYTES
 STACK_LIMIT = 256
 """Most bytes that a generated function takes on the stack for tensors; above it the caller provides them."""
 
-_NAMES = {"uint32_t": "words", "int16_t": "halves", "uint8_t": "bytes", "int8_t": "signed_bytes"}
+_NAMES = {
+    "uint32_t": "words",
+    "int32_t": "signed_words",
+    "uint16_t": "halves",
+    "int16_t": "signed_halves",
+    "uint8_t": "bytes",
+    "int8_t": "signed_bytes",
+}
 _GRANULE = 4
 
 
@@ -50,13 +57,13 @@ class Scratch:
 
     regions    widest type first; as members of a struct they need no padding
     tensors    C expression of each inner tensor: its first element, as a pointer
-    work       C expression of each layer's work area; empty where it has none
+    work       C expressions of each layer's work areas
     """
 
     home: Home
     regions: tuple[Region, ...]
     tensors: tuple[str, ...]
-    work: tuple[str, ...]
+    work: tuple[tuple[str, ...], ...]
 
     @property
     def bytes(self) -> int:
@@ -69,39 +76,40 @@ class Scratch:
         return self.bytes if self.home is Home.CALLER else 0
 
 
-def plan(tensors: Sequence[Work], work: Sequence[Work | None], static: bool = False) -> Scratch:
-    """Places for the tensors between layers and the work area of each layer (one more than tensors)."""
-    ends = [None, *tensors, None]
-    alive = [(ends[k], work[k], ends[k + 1]) for k in range(len(work))]
-    lengths = {
-        c_type: max(sum(one.length for one in step if one is not None and one.c_type == c_type) for step in alive)
-        for c_type in _NAMES
-    }
+def plan(tensors: Sequence[Work], work: Sequence[tuple[Work, ...]], static: bool = False) -> Scratch:
+    """Places for the tensors between layers and the work areas of each layer (one entry more than tensors)."""
+    alive = [[*tensors[max(0, k - 1) : k + 1], *areas] for k, areas in enumerate(work)]
+    lengths = {c_type: max(_length(areas, c_type) for areas in alive) for c_type in _NAMES}
     home = _home(sum(TYPE_BYTES[c_type] * length for c_type, length in lengths.items()), static)
     if home is not Home.STACK:
         lengths = {c_type: _rounded(c_type, length) for c_type, length in lengths.items()}
-    names = {c_type: _name(c_type, [*tensors, *work]) for c_type in lengths}
+    every = [*tensors, *(area for areas in work for area in areas)]
+    names = {c_type: _name(every, c_type) for c_type in lengths}
     access = {Home.STACK: "", Home.CALLER: "scratch->", Home.STATIC: "scratch."}[home]
 
-    def pointer(one: Work, offset: int) -> str:
-        array = access + names[one.c_type]
+    def pointer(area: Work, offset: int) -> str:
+        array = access + names[area.c_type]
         return f"&{array}[{offset}]" if offset else array
 
-    def offset(k: int) -> int:
-        """Of tensor ``k``: those with an even number begin at 0, the others end at the end."""
+    def tensor_offset(k: int) -> int:
         return 0 if k % 2 == 0 else lengths[tensors[k].c_type] - tensors[k].length
 
-    def work_offset(k: int, area: Work) -> int:
-        """Behind the tensor at the beginning that layer ``k`` reads or writes."""
-        first = [one for j, one in ((k - 1, ends[k]), (k, ends[k + 1])) if one is not None and j % 2 == 0]
-        return sum(one.length for one in first if one.c_type == area.c_type)
+    def work_offset(k: int, n: int) -> int:
+        """Of area ``n`` of layer ``k``: behind the tensor at the beginning, if any, and the areas before it."""
+        first = tensors[k - k % 2 : k - k % 2 + 1]
+        return _length([*first, *work[k][:n]], work[k][n].c_type)
 
     return Scratch(
         home,
         tuple(Region(names[c_type], c_type, length) for c_type, length in lengths.items() if length),
-        tuple(pointer(one, offset(k)) for k, one in enumerate(tensors)),
-        tuple("" if area is None else pointer(area, work_offset(k, area)) for k, area in enumerate(work)),
+        tuple(pointer(one, tensor_offset(k)) for k, one in enumerate(tensors)),
+        tuple(tuple(pointer(area, work_offset(k, n)) for n, area in enumerate(areas)) for k, areas in enumerate(work)),
     )
+
+
+def _length(areas: Sequence[Work], c_type: str) -> int:
+    """Entries of ``areas`` that are of one type."""
+    return sum(area.length for area in areas if area.c_type == c_type)
 
 
 def _home(total: int, static: bool) -> Home:
@@ -115,7 +123,8 @@ def _rounded(c_type: str, length: int) -> int:
     return -(-length * TYPE_BYTES[c_type] // _GRANULE) * _GRANULE // TYPE_BYTES[c_type]
 
 
-def _name(c_type: str, areas: Sequence[Work | None]) -> str:
-    """The only area's own name, or what several share."""
-    own = [area.name for area in areas if area is not None and area.c_type == c_type]
-    return own[0] if len(own) == 1 else _NAMES[c_type]
+def _name(areas: Sequence[Work], c_type: str) -> str:
+    """The name that all areas of one type, and no others, have; else the type's."""
+    own = {area.name for area in areas if area.c_type == c_type}
+    others = {area.name for area in areas if area.c_type != c_type}
+    return own.pop() if len(own) == 1 and not own & others else _NAMES[c_type]

@@ -60,7 +60,7 @@ class LayerContext:
 
 @dataclass(frozen=True)
 class Work:
-    """Memory that a layer's function needs while it runs: its last parameter, an array."""
+    """An array of memory; as part of `Lowered`, a parameter that a layer's function needs while it runs."""
 
     name: str
     c_type: str
@@ -91,7 +91,7 @@ class Lowered:
     sum_high: int
     sum_type: str
     supports: tuple[str, ...] = ()
-    work: Work | None = None
+    work: tuple[Work, ...] = ()
     code_bytes: int = 0
 
     @property

@@ -7,6 +7,8 @@ at once, so that one load of a weight serves several sums and neighbouring sums 
 
 Padding: a *band* of the rows that a few output rows need is copied with the padding around them, so that no sum has to
 ask where the image ends. Without padding the windows are read from the input itself.
+
+Pooling behind the convolution joins in (see `mip2mcu.export.fusing`): an output row then is a row of pooled *cells*.
 """
 
 from __future__ import annotations
@@ -15,16 +17,18 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mip2mcu.export.layouts.base import Encoding, LayerContext, Lowered, Work, sum_type
-from mip2mcu.export.literals import Column, Table, accumulator_type, column, table, tables_in, value_type
+from mip2mcu.export.fusing import PooledConv2d
+from mip2mcu.export.layouts.base import Binary, Encoding, LayerContext, Lowered, Work, sum_type
+from mip2mcu.export.layouts.pool import Division, exact_division
+from mip2mcu.export.literals import Column, Table, accumulator_type, column, count_type, table, tables_in, value_type
 from mip2mcu.export.targets import Target
-from mip2mcu.layers import Activation, Conv2d, Layer, Shape
+from mip2mcu.layers import AveragePool, Conv2d, Layer, Shape
 from mip2mcu.ranges import IntArray, prefix_range
 
 _UNROLLED_COLUMNS = 8
 """Kernel rows of at most this many weights are written out."""
 _BAND_OVERHEAD = 0.04
-"""Share of a convolution's time that copying into bands may take before a band is made to serve more rows."""
+"""Share of a convolution's time that copying rows repeatedly may take before a band is made to serve more rows."""
 _INSTRUCTIONS_A_COPY, _INSTRUCTIONS_A_PRODUCT, _INSTRUCTIONS_A_ROW = 5, 2, 4
 
 
@@ -46,17 +50,38 @@ class Band:
 
 
 @dataclass(frozen=True)
+class Cell:
+    """The window of the convolution's outputs that becomes one output: 1 x 1 without pooling.
+
+    A *line* of one entry a column holds each column's part while the rows of a window are computed.
+
+    line_type    C type of the line's entries: of the largest sum, or of a mean's total plus half its area
+    division     of a mean; None for a maximum
+    """
+
+    rows: int = 1
+    columns: int = 1
+    line_type: str = ""
+    division: Division | None = None
+
+    @property
+    def area(self) -> int:
+        """Convolution outputs in it."""
+        return self.rows * self.columns
+
+
+@dataclass(frozen=True)
 class Tiles:
-    """Columns of a row in tiles of ``size``; the last tile begins at ``last``, over columns of the one before it."""
+    """Columns of a row in ``count`` tiles of ``size``; the last begins at column ``last``."""
 
     size: int
     count: int
     last: int
 
     @property
-    def overlap(self) -> bool:
-        """The last tile repeats columns of the one before it."""
-        return self.last != (self.count - 1) * self.size
+    def repeated(self) -> int:
+        """How many columns of the tile before it the last one computes again."""
+        return (self.count - 1) * self.size - self.last
 
 
 @dataclass(frozen=True)
@@ -66,6 +91,7 @@ class ConvDetails:
     image         channels, rows and columns of the input
     kernel        rows and columns
     output        channels, rows and columns of the output
+    cell          what becomes one output
     source_type   C type of what the windows are read from, the input or the band
     row_step      elements from one row of it to the next
     channel_step  elements from one channel of it to the next
@@ -78,6 +104,7 @@ class ConvDetails:
     kernel: tuple[int, int]
     stride: tuple[int, int]
     output: Shape
+    cell: Cell
     band: Band | None
     source_type: str
     row_step: int
@@ -89,6 +116,11 @@ class ConvDetails:
     def source(self) -> str:
         """C name of what the windows are read from."""
         return "input" if self.band is None else "band"
+
+    @property
+    def row_stride(self) -> int:
+        """Rows of the source from one output row to the next."""
+        return self.cell.rows * self.stride[0]
 
     @property
     def bands(self) -> int:
@@ -146,18 +178,17 @@ class ConvLayout:
         products = np.stack([flat * least, flat * most])
         product = accumulator_type(int(products.min()), int(products.max()), int_bits=context.target.int_bits)
         assert product is not None
-        details = _geometry(layer, context, weights, bias, product)
+        details = _geometry(layer, context, weights, bias, product, accumulator)
         return Lowered(
             layout=self.name,
             partial="conv",
-            description=f"convolution with kernels of {kernel[2]} x {kernel[3]} {weights.c_type} weights",
+            description=_describe(layer, weights),
             reads=Encoding.VALUES,
             tables=(weights, *tables_in(bias)),
             details=details,
             sum_low=low,
             sum_high=high,
             sum_type=accumulator,
-            supports=("clear_words",) if layer.activation is Activation.SIGN else (),
             work=_work(details),
         )
 
@@ -176,17 +207,28 @@ def _windows(layer: Conv2d, image: IntArray) -> IntArray:
     return view[:, :: layer.stride[0], :: layer.stride[1]]
 
 
-def _geometry(layer: Conv2d, context: LayerContext, weights: Table, bias: Column, product: str) -> ConvDetails:
+def _describe(layer: Conv2d, weights: Table) -> str:
+    text = f"convolution with kernels of {layer.weights.shape[2]} x {layer.weights.shape[3]} {weights.c_type} weights"
+    if not isinstance(layer, PooledConv2d):
+        return text
+    kind = "mean" if isinstance(layer.pool, AveragePool) else "maximum"
+    return f"{text}, {kind} of {layer.pool.window[0]} x {layer.pool.window[1]}"
+
+
+def _geometry(
+    layer: Conv2d, context: LayerContext, weights: Table, bias: Column, product: str, accumulator: str
+) -> ConvDetails:
     image, kernel, stride = context.input_shape, layer.weights.shape[2:], layer.stride
     channels, down, across = layer.output_shape(image)
-    low, high = int(context.input_low.min()), int(context.input_high.max())
-    if kernel == (1, 1) and stride == (1, 1):
+    low, high = (-1, 1) if context.binary is Binary.MINUS_PLUS else (context.input_low.min(), context.input_high.max())
+    cell = _cell(layer, context, accumulator)
+    if kernel == (1, 1) and stride == (1, 1) and cell.area == 1:
         image, down, across = (image[0], 1, image[1] * image[2]), 1, down * across
-    band = _band(layer, image, down, across) if any(layer.padding) else None
+    band = _band(layer, image, cell, down, across) if any(layer.padding) else None
     rows, columns = (band.rows, band.columns) if band else image[1:]
     if band:
         low, high = min(low, band.value), max(high, band.value)
-    source_type = value_type(low, high)
+    source_type = value_type(int(low), int(high))
     assert source_type is not None
     return ConvDetails(
         weights=weights,
@@ -195,38 +237,54 @@ def _geometry(layer: Conv2d, context: LayerContext, weights: Table, bias: Column
         kernel=kernel,
         stride=stride,
         output=(channels, down, across),
+        cell=cell,
         band=band,
         source_type=source_type,
         row_step=columns,
         channel_step=rows * columns,
-        tiles=choose_tiles(across, kernel[1], stride[1], context.target),
+        tiles=choose_tiles(across * cell.columns, kernel[1], stride[1], context.target),
         product_type=product,
     )
 
 
-def _band(layer: Conv2d, image: Shape, down: int, across: int) -> Band:
-    """The band that serves the fewest output rows at an acceptable overhead."""
+def _cell(layer: Conv2d, context: LayerContext, accumulator: str) -> Cell:
+    if not isinstance(layer, PooledConv2d):
+        return Cell()
+    rows, columns = layer.pool.window
+    if not isinstance(layer.pool, AveragePool):
+        return Cell(rows, columns, accumulator)
+    low, high = (end.reshape(context.input_shape) for end in (context.input_low, context.input_high))
+    area = rows * columns
+    most = area * int(layer.convolution.output_range(low, high)[1].max()) + area // 2
+    return Cell(rows, columns, count_type(most, int_bits=context.target.int_bits), exact_division(area, most))
+
+
+def _band(layer: Conv2d, image: Shape, cell: Cell, down: int, across: int) -> Band:
+    """The band that serves the fewest output rows; what two bands share is copied twice, which must not cost much."""
     top, left, bottom, right = layer.padding
-    kernel_rows, row_stride = layer.weights.shape[2], layer.stride[0]
     columns = image[2] + left + right
     for serves in (n for n in range(1, down + 1) if down % n == 0):
-        rows = kernel_rows + (serves - 1) * row_stride
-        copied = image[0] * rows * columns * _INSTRUCTIONS_A_COPY
-        computed = _INSTRUCTIONS_A_PRODUCT * layer.weights.size * serves * across
-        if copied <= _BAND_OVERHEAD * computed:
+        rows = layer.weights.shape[2] + (serves * cell.rows - 1) * layer.stride[0]
+        shared = rows - serves * cell.rows * layer.stride[0]
+        repeated = image[0] * shared * columns * _INSTRUCTIONS_A_COPY
+        computed = layer.weights.size * serves * across * cell.area * _INSTRUCTIONS_A_PRODUCT
+        if repeated <= _BAND_OVERHEAD * computed:
             break
     conditions = [f"y < {top}U"] * (top > 0) + [f"y >= {top + image[1]}U"] * (bottom > 0)
     return Band(rows, columns, serves, layer.padding, layer.padding_value, " || ".join(conditions))
 
 
 def choose_tiles(across: int, columns: int, stride: int, target: Target) -> Tiles:
-    """The tiles that compute a row of ``across`` sums with the fewest instructions."""
+    """The tiles that compute a row of ``across`` sums with the fewest instructions.
+
+    ``columns`` and ``stride`` are the kernel's.
+    """
 
     def cost(size: int) -> int:
         loads = columns + min(size * columns, (size - 1) * stride + columns)
         return -(-across // size) * (loads + _INSTRUCTIONS_A_PRODUCT * size * columns + _INSTRUCTIONS_A_ROW)
 
-    size = min(range(1, min(across, _tile_limit(target)) + 1), key=lambda size: (cost(size), size))
+    size = min(range(1, min(across, _tile_limit(target)) + 1), key=cost)
     return Tiles(size, -(-across // size), across - size)
 
 
@@ -235,7 +293,11 @@ def _tile_limit(target: Target) -> int:
     return 2 if target.registers < 10 else 6 if target.registers > 20 else 5
 
 
-def _work(details: ConvDetails) -> Work | None:
-    if details.band is None:
-        return None
-    return Work("band", details.source_type, details.image[0] * details.band.rows * details.band.columns)
+def _work(details: ConvDetails) -> tuple[Work, ...]:
+    band, cell = details.band, details.cell
+    areas = []
+    if band is not None:
+        areas.append(Work("band", details.source_type, details.image[0] * band.rows * band.columns))
+    if cell.area > 1:
+        areas.append(Work("line", cell.line_type, details.output[2] * cell.columns))
+    return tuple(areas)
