@@ -138,7 +138,7 @@ def build(
     model_object = toolchain.compile([folder / f"{name}.c"], whole, folder / "model_under_test.o", folder)
     core = _with_room(network, core, measure(model_object), _scratch_bytes(files[f"{name}.h"], name))
     firmware = resource_folder("firmware")
-    sources, links = _surroundings(firmware, core, folder)
+    sources, links = surroundings(firmware, core, folder)
     includes = (f"-I{firmware}", f"-I{folder}")
     elf = toolchain.compile([*sources, model_object], (*flags, *includes, *links), folder / "verify.elf", folder)
     if core.is_armv6m:
@@ -163,7 +163,7 @@ def build(
     )
 
 
-def _surroundings(firmware: Path, core: Core, folder: Path) -> tuple[list[Path], tuple[str, ...]]:
+def surroundings(firmware: Path, core: Core, folder: Path) -> tuple[list[Path], tuple[str, ...]]:
     """The sources around a model on ``core`` and the linker's flags; writes memory.ld into ``folder``."""
     main = firmware / "verify_main.c"
     if core.memory is None or core.simavr_mcu is not None:
