@@ -71,7 +71,8 @@ class Executor(Protocol):
 
         seconds    limit of the whole run: each task gets an equal share of what is left when it starts, so what one
                    leaves over goes to those after it
-        listener   takes the tasks' events, with ``done`` and ``total`` filled in, and one event a finished task
+        listener   takes the tasks' events, with ``done`` and ``total`` filled in, and one event without a stage for
+                   each finished task, with the seconds since the run began
         stop       turns true: running tasks are told, and those not begun yet still run but are told at once
         """
 
@@ -100,14 +101,15 @@ class Serial:
         stop: Stop = never,
     ) -> list[Result]:
         """See `Executor.map`."""
-        end = None if seconds is None else time.monotonic() + seconds
+        began = time.monotonic()
+        end = None if seconds is None else began + seconds
         results: list[Result] = []
         for done, task in enumerate(tasks):
             left = None if end is None else end - time.monotonic()
             counted = _counted(listener, done, len(tasks))
             context = Context(share_of_time(left, len(tasks) - done, 1), counted, stop)
             results.append(function(task, context))
-            listener(Progress("", done=done + 1, total=len(tasks)))
+            listener(Progress("", seconds=time.monotonic() - began, done=done + 1, total=len(tasks)))
         return results
 
 
@@ -219,7 +221,8 @@ class _Run:
     ) -> None:
         self.workers, self.function, self.tasks = workers, function, tasks
         self.listener, self.stop = listener, stop
-        self.end = None if seconds is None else time.monotonic() + seconds
+        self.began = time.monotonic()
+        self.end = None if seconds is None else self.began + seconds
         self.inbox: queue.SimpleQueue[tuple[_Worker, str, Any]] = queue.SimpleQueue()
         self.next = 0
         self.done = 0
@@ -265,7 +268,7 @@ class _Run:
         elif kind == "result":
             self.outcome[self.task_of.pop(id(worker))] = content
             self.done += 1
-            self.listener(Progress("", done=self.done, total=len(self.tasks)))
+            self.listener(Progress("", seconds=time.monotonic() - self.began, done=self.done, total=len(self.tasks)))
             self.hand_out(worker)
         elif kind == "error":
             raise content

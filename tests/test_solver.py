@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+from pathlib import Path
 
 import numpy as np
 import pyomo.environ as pyo
@@ -14,25 +15,7 @@ from mip2mcu.errors import NoSolutionError, SolverError, UsageError
 from mip2mcu.mip.matrix import matrix_of
 from mip2mcu.mip.solver import Solve, Solver, check_solver, lp_text, solve, write_model
 from tests.conftest import require
-
-HARD = """
-    import numpy as np
-    import pyomo.environ as pyo
-
-    def market_split(rows=5, columns=40):
-        # deviations of random 0/1 sums from half their total: no solver proves the optimum of this size in minutes
-        numbers = np.random.default_rng(3).integers(0, 100, (rows, columns))
-        model = pyo.ConcreteModel(name="market_split")
-        model.taken = pyo.Var(range(columns), domain=pyo.Binary)
-        model.over = pyo.Var(range(rows), domain=pyo.NonNegativeReals)
-        model.under = pyo.Var(range(rows), domain=pyo.NonNegativeReals)
-        model.split = pyo.Constraint(range(rows), rule=lambda m, j:
-            sum(int(numbers[j, i]) * m.taken[i] for i in range(columns)) + m.under[j] - m.over[j]
-            == int(numbers[j].sum()) // 2)
-        model.deviation = pyo.Objective(expr=sum(model.over[j] + model.under[j] for j in range(rows)))
-        return model
-"""
-exec(textwrap.dedent(HARD))
+from tests.training import market_split
 
 
 def knapsack():
@@ -60,7 +43,7 @@ def test_a_record_names_solver_version_and_seed():
 
 
 def test_a_node_limit_ends_the_search_with_its_incumbent_and_the_same_one_each_time():
-    first, second = market_split(), market_split()  # noqa: F821
+    first, second = market_split(), market_split()
     records = [solve(model, Solver(node_limit=40)) for model in (first, second)]
     assert [r.status for r in records] == ["node limit", "node limit"]
     assert [v.value for v in first.taken.values()] == [v.value for v in second.taken.values()]
@@ -68,19 +51,19 @@ def test_a_node_limit_ends_the_search_with_its_incumbent_and_the_same_one_each_t
 
 
 def test_a_time_limit_ends_the_search_with_its_incumbent():
-    record = solve(market_split(), Solver(time_limit=0.5))  # noqa: F821
+    record = solve(market_split(), Solver(time_limit=0.5))
     assert record.status == "time limit"
     assert record.seconds < 5
 
 
 def test_a_target_ends_the_search_before_the_proof():
-    record = solve(market_split(), Solver(objective_target=200, time_limit=60))  # noqa: F821
+    record = solve(market_split(), Solver(objective_target=200, time_limit=60))
     assert record.status == "target"
     assert record.objective <= 200
 
 
 def test_a_start_is_where_the_search_begins():
-    model = market_split()  # noqa: F821
+    model = market_split()
     halves = [pyo.value(model.split[j].upper) for j in range(5)]
     for variable in [*model.taken.values(), *model.over.values()]:
         variable.set_value(0)
@@ -98,7 +81,7 @@ def test_a_start_without_all_values_is_refused():
 
 def test_events_bring_falling_incumbents_and_rising_bounds_below_them():
     seen = []
-    solve(market_split(), Solver(node_limit=200), stage="splitting", listener=seen.append)  # noqa: F821
+    solve(market_split(), Solver(node_limit=200), stage="splitting", listener=seen.append)
     incumbents = [e.incumbent for e in seen if e.incumbent is not None]
     assert incumbents == sorted(incumbents, reverse=True)
     assert {e.stage for e in seen} == {"splitting"}
@@ -107,7 +90,7 @@ def test_events_bring_falling_incumbents_and_rising_bounds_below_them():
 
 def test_stop_keeps_the_incumbent():
     seen = []
-    record = solve(market_split(), Solver(), listener=seen.append, stop=lambda: len(seen) > 5)  # noqa: F821
+    record = solve(market_split(), Solver(), listener=seen.append, stop=lambda: len(seen) > 5)
     assert record.status == "interrupted"
     assert record.objective == min(e.incumbent for e in seen if e.incumbent is not None)
 
@@ -123,19 +106,23 @@ def test_an_error_in_a_listener_ends_the_solve_and_comes_out():
 def test_ctrl_c_keeps_the_incumbent(tmp_path):
     script = tmp_path / "interrupted.py"
     script.write_text(
-        textwrap.dedent(HARD)
-        + textwrap.dedent("""
+        textwrap.dedent("""
         from mip2mcu.mip.solver import Solver, solve
+        from tests.training import market_split
         def tell(event):
             if event.incumbent is not None:
                 print("incumbent", flush=True)
         record = solve(market_split(), Solver(time_limit=300), listener=tell)
         print("status", record.status, record.objective >= 0, flush=True)
-    """)
+        """)
     )
     require(os.name == "posix", "signals to another process need POSIX")
     process = subprocess.Popen(
-        [sys.executable, str(script)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [sys.executable, str(script)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent)},
     )
     assert process.stdout.readline() == "incumbent\n"
     process.send_signal(signal.SIGINT)
@@ -153,7 +140,7 @@ def test_contradicting_constraints_are_said_to_be_that():
 
 
 def test_no_point_within_the_limit_says_what_to_relax():
-    model = market_split()  # noqa: F821
+    model = market_split()
     for j in range(5):
         model.over[j].fix(0)
         model.under[j].fix(0)

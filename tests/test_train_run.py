@@ -123,6 +123,14 @@ def test_optimal_is_only_said_where_every_solve_is_proved():
     assert all(s.bound <= s.exact for s in hurried.report.solves)
 
 
+def test_totals_sum_the_stages_over_all_parts():
+    report = train(THREE, node_limit=5).report
+    margin, links = report.totals
+    assert (margin.name, links.name, margin.solves, links.solves) == ("margin", "links", 3, 3)
+    assert links.exact == report.links == sum(s.exact for s in report.stage("links"))
+    assert links.bound <= links.exact
+
+
 def test_earlier_stages_are_kept_as_networks():
     trained = train(THREE, options={"keep": 0.5}, node_limit=5)
     (dense,) = trained.earlier
@@ -156,8 +164,11 @@ def test_ctrl_c_returns_the_best_network_so_far(tmp_path, workers):
         textwrap.dedent(f"""
         from mip2mcu.train import train
         from tests.training import random_data
+        started = []
         def tell(event):
-            if event.incumbent is not None:
+            if not event.stage:
+                started.append(event)
+            elif len(started) >= 3 and event.incumbent is not None:
                 print("incumbent", flush=True)
         data = random_data(1, rows=150, inputs=20, classes=3)
         trained = train(data, time_limit=300, workers={workers}, listener=tell)

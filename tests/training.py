@@ -4,6 +4,7 @@ from itertools import product
 from pathlib import Path
 
 import numpy as np
+import pyomo.environ as pyo
 
 from mip2mcu.dataset import Dataset
 from mip2mcu.mip.solver import lp_text
@@ -41,3 +42,20 @@ def compare_with_golden(model, name, update_golden):
     if update_golden:
         path.write_text(text, encoding="utf-8")
     assert text == path.read_text(encoding="utf-8")
+
+
+def market_split(rows=5, columns=40):
+    """Deviations of random 0/1 sums from half their total: no solver proves the optimum of this size in minutes."""
+    numbers = np.random.default_rng(3).integers(0, 100, (rows, columns))
+    model = pyo.ConcreteModel(name="market_split")
+    model.taken = pyo.Var(range(columns), domain=pyo.Binary)
+    model.over = pyo.Var(range(rows), domain=pyo.NonNegativeReals)
+    model.under = pyo.Var(range(rows), domain=pyo.NonNegativeReals)
+
+    def half(m, j):
+        taken = sum(int(numbers[j, i]) * m.taken[i] for i in range(columns))
+        return taken + m.under[j] - m.over[j] == int(numbers[j].sum()) // 2
+
+    model.split = pyo.Constraint(range(rows), rule=half)
+    model.deviation = pyo.Objective(expr=sum(model.over[j] + model.under[j] for j in range(rows)))
+    return model

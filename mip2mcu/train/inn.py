@@ -84,7 +84,7 @@ class Inn:
         def enough() -> bool:
             return stop() or (limit is not None and time.monotonic() > limit)
 
-        found = first_network(dataset, reduction, self.hidden, solver, enough)
+        found = first_network(dataset, reduction, self.hidden, solver, listener, enough)
         network = as_network(found.ordered(), reduction, dataset)
         record = replace(no_solve("correct", solver), bound=float(least_errors(reduction)))
         trained = self._finish(dataset, network, settled(record, wrong(network, dataset)), began)

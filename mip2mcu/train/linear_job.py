@@ -21,7 +21,7 @@ from mip2mcu.layers import Dense
 from mip2mcu.mip.matrix import FloatArray
 from mip2mcu.mip.solver import Solve, Solver, no_solve, solve, solve_matrix
 from mip2mcu.network import Network
-from mip2mcu.progress import Listener, Stop
+from mip2mcu.progress import Listener, Progress, Stop
 from mip2mcu.ranges import IntArray, exact_product
 from mip2mcu.train.linear_model import build_model
 from mip2mcu.train.margin import (
@@ -185,7 +185,7 @@ class LinearJob:
             units = self._sweep(units)
             record = replace(record, bound=0.0) if record else None
         assert record is not None
-        return units, settled(record, self.shortfall(units))
+        return units, self._told(settled(record, self.shortfall(units)))
 
     def _sweep(self, units: Units) -> Units:
         """Improve the units in turn until none can be."""
@@ -258,7 +258,13 @@ class LinearJob:
             units = units.replaced(unit, fewer)
         if not self.single:
             record = replace(record, bound=0.0)
-        return units, settled(record, self.links(units))
+        return units, self._told(settled(record, self.links(units)))
+
+    def _told(self, record: Solve) -> Solve:
+        """``record``, after an event with its result."""
+        incumbent = None if record.exact is None else float(record.exact)
+        self.listener(Progress(record.stage, incumbent, record.bound, time.monotonic() - self.began))
+        return record
 
     def _fewer_links(self, task: MarginTask, unit: Unit, budget: int) -> tuple[Unit, Solve]:
         values, record = self._relax(task, budget)

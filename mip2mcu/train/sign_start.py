@@ -12,13 +12,15 @@ Everything is counted in exact integers; the best of all candidates is returned.
 
 from __future__ import annotations
 
+import time
+
 import numpy as np
 
 from mip2mcu.dataset import Dataset
 from mip2mcu.errors import NoSolutionError
 from mip2mcu.layers import Dense
 from mip2mcu.mip.solver import Solver, solve_matrix
-from mip2mcu.progress import Stop
+from mip2mcu.progress import Listener, Progress, Stop
 from mip2mcu.ranges import IntArray
 from mip2mcu.train.linear import Linear
 from mip2mcu.train.margin import MarginTask, quick, relaxation, rounded
@@ -38,7 +40,7 @@ FITTED_ENTRIES = 400_000
 
 
 def first_network(
-    dataset: Dataset, reduction: Reduction, hidden: tuple[int, ...], solver: Solver, stop: Stop
+    dataset: Dataset, reduction: Reduction, hidden: tuple[int, ...], solver: Solver, listener: Listener, stop: Stop
 ) -> SignNetwork:
     """The best network found; deterministic for a seed unless ``stop`` comes."""
     best: SignNetwork | None = None
@@ -49,7 +51,7 @@ def first_network(
         else:
             rng = np.random.default_rng([solver.seed, attempt])
             start = _questions(reduction, hidden, rng, solver, stop)
-        found = _sweep(start, reduction, solver, stop)
+        found = _sweep(start, reduction, solver, listener, stop)
         if best is None or errors(found, reduction) < errors(best, reduction):
             best = found
         if stop() or errors(best, reduction) <= least:
@@ -200,11 +202,15 @@ def best_threshold(sums: IntArray, cost: IntArray) -> tuple[int, int]:
     return int(totals[best]), -((lowest + int(ranked[ends[best]]) + 1) // 2)
 
 
-def _sweep(network: SignNetwork, reduction: Reduction, solver: Solver, stop: Stop) -> SignNetwork:
+def _sweep(
+    network: SignNetwork, reduction: Reduction, solver: Solver, listener: Listener, stop: Stop
+) -> SignNetwork:
     """Rounds of responses until none lowers the errors."""
+    began = time.monotonic()
     least = least_errors(reduction)
     current = errors(network, reduction)
     for _ in range(SWEEPS):
+        listener(Progress("start", float(current), float(least), time.monotonic() - began))
         before = current
         for layer in range(network.depth - (len(network.bias[-1]) > 1)):
             for unit in range(len(network.bias[layer])):

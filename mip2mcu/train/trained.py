@@ -12,6 +12,28 @@ from mip2mcu.dataset import Dataset
 from mip2mcu.evaluation import evaluate
 from mip2mcu.mip.solver import Solve
 from mip2mcu.network import Network
+from mip2mcu.progress import relative_gap
+
+
+@dataclass(frozen=True)
+class StageTotal:
+    """One stage over all parts of a training: sums of exact objectives and bounds, solves, and those proved optimal."""
+
+    name: str
+    exact: int
+    bound: float
+    solves: int
+    proved: int
+
+    @property
+    def gap(self) -> float | None:
+        """Relative distance of the sums."""
+        return relative_gap(float(self.exact), self.bound)
+
+
+def _total(name: str, solves: Sequence[Solve]) -> StageTotal:
+    exact, bound = sum(s.exact or 0 for s in solves), sum(s.bound or 0.0 for s in solves)
+    return StageTotal(name, exact, bound, len(solves), sum(s.status == "optimal" for s in solves))
 
 
 @dataclass(frozen=True)
@@ -50,6 +72,12 @@ class TrainingReport:
     def proved(self) -> int:
         """Number of solves that were proved optimal."""
         return sum(s.status == "optimal" for s in self.solves)
+
+    @property
+    def totals(self) -> tuple[StageTotal, ...]:
+        """Each stage's solves taken together, in order."""
+        names = dict.fromkeys(s.stage.rpartition(": ")[2] for s in self.solves)
+        return tuple(_total(name, self.stage(name)) for name in names)
 
     def stage(self, name: str) -> tuple[Solve, ...]:
         """The solves of one stage ("margin", "links", "correct") of all parts."""
