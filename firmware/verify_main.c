@@ -16,6 +16,13 @@
 #include "tested_model.h"
 #include "platform.h"
 
+#if defined(__AVR__)
+#include <avr/pgmspace.h>
+#else
+#define PROGMEM
+#define pgm_read_byte(address) (*(address))
+#endif
+
 /* One platform call moves at most this many bytes of frames, so that the harness fits cores with 16 KB of RAM. */
 #if defined(__AVR__)
 #define BLOCK_BYTES 1U /* one frame: some have 2 KB */
@@ -68,13 +75,33 @@ typedef tested_input_t input_frame_t[TESTED_INPUT_LENGTH];
 
 #define INFER_FRAMES FRAMES_PER_BLOCK(sizeof(input_frame_t) + sizeof(result_t))
 static input_frame_t inputs[INFER_FRAMES];
-static result_t results[INFER_FRAMES];
+
+#ifdef TESTED_RAW_FEATURES
+typedef tested_raw_t raw_frame_t[TESTED_RAW_FEATURES];
+#define RAW_FRAMES FRAMES_PER_BLOCK(sizeof(raw_frame_t))
+#endif
+
+#if TESTED_INPUT_PACKED
+typedef uint8_t bits_frame_t[TESTED_INPUTS];
+#define BITS_FRAMES FRAMES_PER_BLOCK(sizeof(bits_frame_t))
+#endif
+
+/* What goes with the inputs; one request needs one kind only. */
+static union {
+    result_t results[INFER_FRAMES];
+#ifdef TESTED_RAW_FEATURES
+    raw_frame_t raws[RAW_FRAMES];
+#endif
+#if TESTED_INPUT_PACKED
+    bits_frame_t bits[BITS_FRAMES];
+#endif
+} workspace;
 
 #define IS_SIGNED(type) ((type)-1 < (type)1 ? 1U : 0U)
 
 static void describe(void)
 {
-    static const char sha256[] = TESTED_MODEL_SHA256;
+    static const char sha256[] PROGMEM = TESTED_MODEL_SHA256;
     description_t d;
     uint32_t i;
 
@@ -98,7 +125,7 @@ static void describe(void)
 #endif
     d.scratch_bytes = TESTED_SCRATCH_BYTES;
     for (i = 0U; i < (uint32_t)sizeof(d.sha256); i++) {
-        d.sha256[i] = (i < (uint32_t)sizeof(sha256)) ? sha256[i] : '\0';
+        d.sha256[i] = (i < (uint32_t)sizeof(sha256)) ? (char)pgm_read_byte(&sha256[i]) : '\0';
     }
     platform_write(&d, (uint32_t)sizeof(d));
 }
@@ -116,6 +143,8 @@ static uint32_t smaller(uint32_t a, uint32_t b)
 
 static void infer(uint32_t rows)
 {
+    result_t *const results = workspace.results;
+
     while (rows > 0U) {
         const uint32_t count =
             read_frames(inputs, smaller(rows, (uint32_t)INFER_FRAMES), (uint32_t)sizeof(input_frame_t));
@@ -143,21 +172,16 @@ static void predict(uint32_t rows)
 }
 
 #ifdef TESTED_RAW_FEATURES
-typedef tested_raw_t raw_frame_t[TESTED_RAW_FEATURES];
-
-#define RAW_FRAMES FRAMES_PER_BLOCK(sizeof(raw_frame_t))
-static raw_frame_t raws[RAW_FRAMES];
-
 static void quantize(uint32_t rows)
 {
     const uint32_t block = smaller((uint32_t)RAW_FRAMES, (uint32_t)INFER_FRAMES);
 
     while (rows > 0U) {
-        const uint32_t count = read_frames(raws, smaller(rows, block), (uint32_t)sizeof(raw_frame_t));
+        const uint32_t count = read_frames(workspace.raws, smaller(rows, block), (uint32_t)sizeof(raw_frame_t));
         uint32_t k;
 
         for (k = 0U; k < count; k++) {
-            (void)tested_quantize(raws[k], inputs[k]);
+            (void)tested_quantize(workspace.raws[k], inputs[k]);
         }
         platform_write(inputs, count * (uint32_t)sizeof(input_frame_t));
         rows = (count == 0U) ? 0U : rows - count;
@@ -166,21 +190,16 @@ static void quantize(uint32_t rows)
 #endif
 
 #if TESTED_INPUT_PACKED
-typedef uint8_t bits_frame_t[TESTED_INPUTS];
-
-#define BITS_FRAMES FRAMES_PER_BLOCK(sizeof(bits_frame_t))
-static bits_frame_t bits[BITS_FRAMES];
-
 static void pack(uint32_t rows)
 {
     const uint32_t block = smaller((uint32_t)BITS_FRAMES, (uint32_t)INFER_FRAMES);
 
     while (rows > 0U) {
-        const uint32_t count = read_frames(bits, smaller(rows, block), (uint32_t)sizeof(bits_frame_t));
+        const uint32_t count = read_frames(workspace.bits, smaller(rows, block), (uint32_t)sizeof(bits_frame_t));
         uint32_t k;
 
         for (k = 0U; k < count; k++) {
-            (void)tested_pack(bits[k], inputs[k]);
+            (void)tested_pack(workspace.bits[k], inputs[k]);
         }
         platform_write(inputs, count * (uint32_t)sizeof(input_frame_t));
         rows = (count == 0U) ? 0U : rows - count;

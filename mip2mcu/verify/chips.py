@@ -9,7 +9,9 @@ from mip2mcu.verify.runners.image import read_image
 
 RETURN_ADDRESS_BYTES = 3
 """Most bytes that a call pushes."""
-_HARNESS_STACK = 192
+_HARNESS_STACK = 64
+_DESCRIPTION_STACK = 192
+"""What the harness uses above a call of the model, and all by itself when it describes the model."""
 
 
 def chip_flags(flags: tuple[str, ...], core: Core) -> tuple[str, ...]:
@@ -22,7 +24,8 @@ def shortage(program: Path, core: Core, stack: int) -> str | None:
     assert core.memory is not None
     image = read_image(program)
     flash = max(address + len(data) for address, data in image.segments)
-    ram = image.symbols["_end"] - AVR_DATA_SPACE - core.memory.ram.origin + stack + _HARNESS_STACK
+    variables = image.symbols["_end"] - AVR_DATA_SPACE - core.memory.ram.origin
+    ram = variables + max(stack + _HARNESS_STACK, _DESCRIPTION_STACK)
     needs, has = (flash, ram), (core.memory.flash.length, core.memory.ram.length)
     if needs[0] <= has[0] and needs[1] <= has[1]:
         return None
