@@ -116,6 +116,15 @@ def test_static_scratch_takes_inputs_from_a_global_array():
     assert "re-entrant" not in header
 
 
+def test_the_readme_shows_who_provides_the_memory():
+    readme = generate(lenet(), "cortex-m4", "digits").files["README.md"]
+    assert "static digits_scratch_t scratch; /* 1688 bytes, free for other use between calls */" in readme
+    assert "digits_predict(input, &scratch);" in readme
+    assert "Between the layers: 1688 bytes of RAM, which the caller provides as `scratch`." in readme
+    readme = generate(lenet(), "cortex-m4", "digits", static_scratch=True).files["README.md"]
+    assert "digits_predict();" in readme
+
+
 @pytest.mark.parametrize("static", [False, True])
 def test_networks_without_inner_tensors_work_either_way(static, tmp_path):
 
