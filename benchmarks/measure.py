@@ -2,9 +2,9 @@
 
     figures = measure([(target, subject), ...])        one entry a pair, in order; the same numbers every time
 
-A subject is a C file with a function to count: a generated model (`model_subject`), or other C that does the same. Some
-subjects share a program, which reads one row after the other, calls the subject and writes what it computes; answers are
-compared before any figure is believed.
+A subject is a C file with a function to count: a generated model (`model_subject`), or other C that does the same.
+Some subjects share a program, which reads one row after the other, calls the subject and writes what it computes;
+answers are compared before any figure is believed.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.objects import linked_bytes, stack_bytes
+from benchmarks.objects import linked_bytes
 from mip2mcu.errors import VerifyError
 from mip2mcu.export import Export, Target, find_target
 from mip2mcu.export.program import Program
@@ -27,13 +27,15 @@ from mip2mcu.network import Network
 from mip2mcu.ranges import IntArray
 from mip2mcu.resources import resource_folder
 from mip2mcu.verify import footprint
+from mip2mcu.verify.chips import RETURN_ADDRESS_BYTES, chip_flags, shortage
 from mip2mcu.verify.cores import Core, core_for
 from mip2mcu.verify.decoding import check_armv6m
-from mip2mcu.verify.harness import _surroundings
+from mip2mcu.verify.harness import surroundings
 from mip2mcu.verify.runners import Count, counting_runner
+from mip2mcu.verify.stack import STACK_FLAG, worst_stack
 from mip2mcu.verify.toolchains import Toolchain, find_toolchain
 
-FLAGS = ("-std=c99", "-O2", "-ffunction-sections", "-fdata-sections", "-ffreestanding", "-fstack-usage")
+FLAGS = ("-std=c99", "-O2", "-ffunction-sections", "-fdata-sections", "-ffreestanding")
 TOGETHER = 8
 """Most subjects of one program; 1 on AVR, so that small ones run on the small chip."""
 
@@ -50,7 +52,8 @@ class Subject:
     answers     what it must write, all rows together
     counted     its functions, each called once a row
     scratch     bytes that the caller provides
-    flags       of the compiler, and ``libraries`` of the linker
+    flags       further ones of the compiler
+    libraries   what the linker reads behind it, such as Path("-lm")
     """
 
     name: str
@@ -62,7 +65,7 @@ class Subject:
     counted: tuple[str, ...]
     scratch: int = 0
     flags: tuple[str, ...] = ()
-    libraries: tuple[str, ...] = ()
+    libraries: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -145,63 +148,79 @@ def measure(jobs: Sequence[tuple[Target | str, Subject]], *, workers: int | None
 
 
 def _measure_batch(batch: tuple[Target, list[Subject]]) -> list[Figures]:
+    """Figures of ``subjects`` on the target's core, with more memory where that of its board or chip does not do."""
     target, subjects = batch
+    core = core_for(target)
+    if target.family != "avr":
+        return _measure_on(core.roomy() if core.unicorn_model else core, target, subjects)
+    try:
+        return _measure_on(core, target, subjects)
+    except VerifyError:
+        return _measure_on(core.roomy(), target, subjects)
+
+
+def _measure_on(core: Core, target: Target, subjects: list[Subject]) -> list[Figures]:
     toolchain = find_toolchain(target)
     with tempfile.TemporaryDirectory(prefix="mip2mcu-measure-") as name:
-        folder = Path(name)
-        objects = [_compile(subject, target, toolchain, folder) for subject in subjects]
-        counts = _count(subjects, objects, target, toolchain, folder)
+        folder, flags = Path(name), _flags(target, toolchain, core)
+        objects = [_compile(subject, toolchain, flags, folder) for subject in subjects]
+        call_bytes = 0 if core.simavr_mcu is None else RETURN_ADDRESS_BYTES
+        stacks = [worst_stack(path, s.counted, call_bytes) for s, path in zip(subjects, objects, strict=True)]
+        program = _link(subjects, objects, toolchain, flags, core, folder)
+        reason = shortage(program, core, max(max(s.values()) for s in stacks)) if core.simavr_mcu else None
+        if reason is not None:
+            raise VerifyError(reason)
+        counts = _count(subjects, program, core)
         return [
-            _figures(subject, path, counts, target, toolchain)
-            for subject, path in zip(subjects, objects, strict=True)
+            _figures(subject, path, stack, counts, toolchain, flags)
+            for subject, path, stack in zip(subjects, objects, stacks, strict=True)
         ]
 
 
-def _compile(subject: Subject, target: Target, toolchain: Toolchain, folder: Path) -> Path:
+def _flags(target: Target, toolchain: Toolchain, core: Core) -> tuple[str, ...]:
+    return (*chip_flags(toolchain.target_flags(target), core), *FLAGS)
+
+
+def _compile(subject: Subject, toolchain: Toolchain, flags: tuple[str, ...], folder: Path) -> Path:
     """The subject's object file in a folder of its own, where its other files are too."""
     home = folder / subject.name
     home.mkdir()
     for file, text in subject.files.items():
         (home / file).write_text(text, encoding="utf-8")
-    flags = (*toolchain.target_flags(target), *FLAGS, *subject.flags, "-c")
+    flags = (*flags, STACK_FLAG, *subject.flags, "-c")
     return toolchain.compile([home / f"{subject.name}.c"], flags, home / f"{subject.name}.o", home)
 
 
-def _count(
-    subjects: list[Subject], objects: list[Path], target: Target, toolchain: Toolchain, folder: Path
-) -> dict[str, Count]:
-    """What each function took, of a program that calls all subjects; their answers are right."""
-    core, program = _link(subjects, objects, target, toolchain, folder)
+def _link(
+    subjects: list[Subject], objects: list[Path], toolchain: Toolchain, flags: tuple[str, ...], core: Core, folder: Path
+) -> Path:
+    """A program that calls all subjects."""
+    firmware = resource_folder("firmware")
+    driver = folder / "measure_main.c"
+    driver.write_text(_driver(subjects), encoding="ascii")
+    (_, *sources), links = surroundings(firmware, core, folder)
+    flags += tuple(dict.fromkeys(flag for subject in subjects for flag in subject.flags))
+    includes = [f"-I{firmware}", *(f"-I{path.parent}" for path in objects)]
+    sources = [driver, *sources, *objects, *dict.fromkeys(library for s in subjects for library in s.libraries)]
+    elf = toolchain.compile(sources, (*flags, *includes, *links), folder / "measure.elf", folder)
+    if core.is_armv6m:
+        check_armv6m(elf)
+    return elf
+
+
+def _count(subjects: list[Subject], program: Path, core: Core) -> dict[str, Count]:
+    """What each function took; raises `VerifyError` where an answer is wrong."""
     runner = counting_runner(core)
     if runner is None:
-        raise VerifyError(f"nothing that is installed counts instructions on {core.name}")
+        raise VerifyError(f"nothing that is installed counts on {core.name}")
     frames = b"".join(frame for subject in subjects for frame in subject.frames)
-    answers = b"".join(subject.answers for subject in subjects)
-    if runner.run(program, core, frames) != answers:
+    if runner.run(program, core, frames) != b"".join(subject.answers for subject in subjects):
         raise VerifyError(f"{', '.join(subject.name for subject in subjects)} on {core.name}: wrong answers")
     counted = [name for subject in subjects for name in subject.counted]
     counts: dict[str, Count] = {}
     for start in range(0, len(counted), TOGETHER):
         counts.update(runner.count(program, core, frames, tuple(counted[start : start + TOGETHER])))
     return counts
-
-
-def _link(
-    subjects: list[Subject], objects: list[Path], target: Target, toolchain: Toolchain, folder: Path
-) -> tuple[Core, Path]:
-    """The program and the core that it fits."""
-    firmware = resource_folder("firmware")
-    driver = folder / "measure_main.c"
-    driver.write_text(_driver(subjects), encoding="ascii")
-    includes = [f"-I{firmware}", *(f"-I{path.parent}" for path in objects)]
-    core = core_for(target).roomy()
-    (_, *sources), links = _surroundings(firmware, core, folder)
-    flags = (*toolchain.target_flags(target), *FLAGS, *includes, *links)
-    flags += tuple(dict.fromkeys(flag for subject in subjects for flag in (*subject.flags, *subject.libraries)))
-    elf = toolchain.compile([driver, *sources, *objects], flags, folder / "measure.elf", folder)
-    if core.is_armv6m:
-        check_armv6m(elf)
-    return core, elf
 
 
 def _driver(subjects: Sequence[Subject]) -> str:
@@ -217,22 +236,25 @@ def _driver(subjects: Sequence[Subject]) -> str:
 
 
 def _figures(
-    subject: Subject, path: Path, counts: Mapping[str, Count], target: Target, toolchain: Toolchain
+    subject: Subject,
+    path: Path,
+    stack: Mapping[str, int],
+    counts: Mapping[str, Count],
+    toolchain: Toolchain,
+    flags: tuple[str, ...],
 ) -> Figures:
-    counted = [name for name in subject.counted if not name.endswith("_sums")]
-    sizes = footprint.measure(path, counted)
+    linked = [name for name in subject.counted if not name.endswith("_sums")]
+    sizes = footprint.measure(path, linked)
     assert sizes is not None
     flash = sizes.flash
     if sizes.library_calls:
-        flags = (*toolchain.target_flags(target), *subject.flags)
-        flash = linked_bytes(path, counted, toolchain, flags, subject.libraries)
-    stack = max(counts[name].stack or stack_bytes(path, name) for name in counted)
+        flash = linked_bytes([path, *subject.libraries], linked, toolchain, (*flags, *subject.flags))
     return Figures(
         flash=flash,
         constants=sizes.constants,
         static=sizes.ram,
         scratch=subject.scratch,
-        stack=stack,
+        stack=max(counts[name].stack or stack[name] for name in linked),
         instructions={name.removeprefix(f"{subject.name}_"): counts[name].maximum for name in subject.counted},
         library_calls=sizes.library_calls,
     )
