@@ -57,6 +57,11 @@ class Buffer:
         """The last word is stored behind the loop, not by it: it is not full, or the only one."""
         return self.elements <= WORD_BITS or self.elements % WORD_BITS != 0
 
+    @property
+    def spare_bits(self) -> int:
+        """Unused bits of the last word."""
+        return -self.elements % WORD_BITS
+
 
 @dataclass(frozen=True)
 class Epilogue:

@@ -75,14 +75,14 @@ static void layer0_apply(
 
         lanes = bits_halves(lanes, mask8);
         sum = layer0_offset[j] + (int32_t)(lanes & 65535U);
-        word |= (uint32_t)(sum >= 0) << j;
+        word = (word >> 1) | ((uint32_t)(sum >= 0) << 31);
         if ((j + 1U) < 3U) {
             sum = layer0_offset[j + 1U] + (int32_t)(lanes >> 16);
-            word |= (uint32_t)(sum >= 0) << (j + 1U);
+            word = (word >> 1) | ((uint32_t)(sum >= 0) << 31);
         }
         row += 2;
     }
-    output[0] = word;
+    output[0] = word >> 29;
 }
 
 /* Layer 1: 3 inputs, 3 units, binary weights, one bit each.
@@ -137,7 +137,7 @@ int weather_quantize(
 
             feature++;
             for (k = 0U; k < 3U; k++) {
-                word |= (uint32_t)(value >= *threshold) << position;
+                word = (word >> 1) | ((uint32_t)(value >= *threshold) << 31);
                 position++;
                 threshold++;
             }
@@ -152,11 +152,11 @@ int weather_quantize(
 
         feature++;
         for (k = 0U; k < 4U; k++) {
-            word |= (uint32_t)(value == (int32_t)k) << position;
+            word = (word >> 1) | ((uint32_t)(value == (int32_t)k) << 31);
             position++;
         }
     }
-    input[0] = word;
+    input[0] = word >> 22;
     return 0;
 }
 
