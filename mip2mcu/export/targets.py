@@ -25,6 +25,7 @@ class Target:
     has_vector      vector instructions on integers (Helium)
     has_progmem     constants stay in flash only where marked PROGMEM, and instructions of their own read them
     object_limit    most bytes of one array; None where no model comes near it
+    constants_limit most bytes of all constants together; None likewise
     header          the target's own header, which the generated C includes
     compiler        name of the GNU compiler
     gcc_flags       flags that choose the core for the GNU compiler
@@ -43,6 +44,7 @@ class Target:
     has_vector: bool = False
     has_progmem: bool = False
     object_limit: int | None = None
+    constants_limit: int | None = None
     header: str | None = None
     compiler: str = "gcc"
     gcc_flags: tuple[str, ...] = ()
@@ -124,6 +126,7 @@ TARGETS: dict[str, Target] = {
             has_multiply=False,
             has_progmem=True,
             object_limit=2**15 - 1,
+            constants_limit=2**16 - 512,
             header="avr/pgmspace.h",
             compiler="avr-gcc",
             gcc_flags=("-mmcu=atmega328p",),

@@ -9,6 +9,7 @@ from types import MappingProxyType
 
 from mip2mcu.errors import ExportError, UsageError
 from mip2mcu.export.codegen import is_generated, render
+from mip2mcu.export.limits import check_limits
 from mip2mcu.export.program import Program, lower
 from mip2mcu.export.targets import Target, find_target
 from mip2mcu.files import check_writable, write_text
@@ -42,6 +43,7 @@ def generate(
     """
     found = find_target(target)
     program = lower(network, found, name, layout, static_scratch)
+    check_limits(program)
     return Export(name, found, program, MappingProxyType(render(program)))
 
 
