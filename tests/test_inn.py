@@ -1,5 +1,6 @@
 """The INN formulation: its text, its meaning, and the truth of its optimum."""
 
+from dataclasses import replace
 from itertools import product
 
 import numpy as np
@@ -69,6 +70,16 @@ def test_fixed_weights_give_the_networks_own_activations_and_errors(hidden, clas
             assert [
                 2 * model.fired[layer, k, j].value - 1 for j in range(hidden[layer - 1])
             ] == values.tolist()
+
+
+def test_tied_outputs_are_correct_for_the_lowest_class_only():
+    data = Dataset.from_arrays([[0], [1], [2]], ["a", "b", "c"], input_range=(0, 2))
+    reduction = reduce(data, Inn().domain)
+    model = build_model(reduction, (1,))
+    for variable in [*model.weight.values(), *model.bias.values()]:
+        variable.fix(0)
+    assert round(solve(model, Solver()).objective) == 2
+    assert [model.correct[k, k].value for k in range(3)] == [1, 0, 0]
 
 
 @pytest.mark.parametrize("classes", [2, 3])
@@ -180,6 +191,28 @@ def test_a_network_and_its_reduced_form_convert_into_each_other():
     again = from_network(as_network(units, reduction, data), reduction)
     assert [w.tolist() for w in again.weights] == [w.tolist() for w in units.weights]
     assert [b.tolist() for b in again.bias] == [b.tolist() for b in units.bias]
+
+
+def test_a_claim_that_the_weights_do_not_keep_is_rejected(monkeypatch):
+    from mip2mcu.train import inn
+
+    data = random_data(8, rows=14, inputs=3)
+    options = Inn(hidden=(1,), weight_bound=1)
+    start = options.start(data, Solver())
+    before = start.report.solves[0]
+    assert before.status == "not searched"
+    honest = inn.solve
+
+    def lying(model, *args, **kwargs):
+        record = honest(model, *args, **kwargs)
+        for bias in model.bias.values():
+            bias.set_value(bias.lb)
+        return replace(record, status="optimal", objective=0.0, bound=0.0)
+
+    monkeypatch.setattr(inn, "solve", lying)
+    trained = options.fit(data, Solver(), start=start)
+    assert trained.network.sha256 == start.network.sha256
+    assert (trained.report.solves[0].status, trained.report.solves[0].exact) == ("claim rejected", before.exact)
 
 
 @pytest.mark.parametrize("hidden", [(), (0,), (3, -1)])

@@ -8,7 +8,7 @@ import pytest
 from mip2mcu.dataset import Dataset
 from mip2mcu.decisions import Argmax, Sign
 from mip2mcu.errors import DatasetError, UsageError
-from mip2mcu.mip.solver import Solver, solve
+from mip2mcu.mip.solver import Solver, no_solve, solve
 from mip2mcu.train.linear import Linear
 from mip2mcu.train.linear_job import Units, missing_margin
 from mip2mcu.train.linear_model import build_model
@@ -219,6 +219,18 @@ def test_a_claim_that_the_weights_do_not_keep_is_rejected(monkeypatch):
     kept, record = job.search_margin(units, module.replace(before, status="not searched", bound=0.0))
     assert job.shortfall(kept) == before.exact
     assert record.status == "claim rejected"
+
+
+def test_a_better_margin_stage_tightens_the_budget_of_the_links_stage():
+    data = separated_data(rows=40, classes=2)
+    options = Linear(weight_bound=2, keep=0.9)
+    job = options.job(data, Solver(node_limit=0))
+    good, _ = job.start_margin()
+    nothing = Units(np.zeros_like(good.weights), np.zeros_like(good.bias))
+    assert job.shortfall(nothing) > job.budget(job.shortfall(good))
+    fewer, record = job.search_links(good, nothing, no_solve("links", Solver()))
+    assert job.shortfall(fewer) <= job.budget(job.shortfall(good))
+    assert record.exact == job.links(fewer) > 0
 
 
 @pytest.mark.parametrize(

@@ -94,6 +94,12 @@ def test_local_search_never_gets_worse_and_counts_exactly(seed, top):
     assert np.abs(found.weights).max() <= 2
 
 
+@pytest.mark.parametrize("seed", [0, 2, 16, 35, 41, 42, 43])
+def test_changing_two_weights_at_once_reaches_optima_that_single_changes_miss(seed):
+    task = random_task(seed, rows=12, top=1, bound=1)
+    assert improve(task, with_best_bias(task, np.zeros(3, dtype=np.int64))).shortfall == least(task)
+
+
 @pytest.mark.parametrize("seed", range(5))
 def test_local_search_of_binary_weights_stays_binary(seed):
     task = random_task(seed, step=2, bound=1)
