@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from mip2mcu.export.options import ExportOptions
 from mip2mcu.export.program import Program
 from mip2mcu.export.targets import TARGETS, Target, find_target
 from mip2mcu.export.writer import Export, export, generate
 
-__all__ = ["TARGETS", "Export", "Program", "Target", "export", "find_target", "generate"]
+__all__ = ["TARGETS", "Export", "ExportOptions", "Program", "Target", "export", "find_target", "generate"]

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from mip2mcu.errors import ExportError
 from mip2mcu.export.layouts import LAYOUTS, LayerContext, Lowered
+from mip2mcu.export.options import ExportOptions
 from mip2mcu.layers import Dense, Layer
 
 
-def choose(layer: Layer, context: LayerContext, layout: str | None = None) -> Lowered:
-    """``layer`` in its best layout, or in the one named ``layout``; raises `ExportError` where none accepts it.
+def choose(layer: Layer, context: LayerContext, options: ExportOptions) -> Lowered:
+    """``layer`` in its best layout, or in the one that ``options`` name; raises `ExportError` where none accepts it.
 
     Convolutions and pools that the named layout does not take keep theirs.
     """
+    layout = options.layout
     if layout is not None and layout not in LAYOUTS:
         raise ExportError(f"there is no layout {layout!r}: choose one of {', '.join(LAYOUTS)}")
     named = LAYOUTS if layout is None else {layout: LAYOUTS[layout]}

@@ -23,6 +23,7 @@ from mip2mcu.export.layouts import Binary, Encoding, LayerContext, Lowered, Work
 from mip2mcu.export.layouts.base import activation_kind, input_kind
 from mip2mcu.export.literals import Column, Table, tables_in, unsigned_column, value_type
 from mip2mcu.export.names import Macros, check_name
+from mip2mcu.export.options import ExportOptions
 from mip2mcu.export.packing import WORD_BITS, words_for
 from mip2mcu.export.planner import choose
 from mip2mcu.export.quantizing import QuantizerProgram, lower_quantizer
@@ -147,6 +148,11 @@ class Program:
         return self.input.encoding is Encoding.BITS
 
     @property
+    def packing(self) -> str:
+        """Partial of ``templates/pack/``: cores of 8 bits pack byte by byte."""
+        return "bytes" if self.target.word_bits == 8 else "words"
+
+    @property
     def tables(self) -> tuple[Table, ...]:
         """All constant tables in order of emission, those of the selftest not among them."""
         quantizer = () if self.quantizer is None else self.quantizer.tables
@@ -158,20 +164,17 @@ class Program:
         return sum(table.bytes for table in self.tables)
 
 
-def lower(
-    network: Network, target: Target, name: str, layout: str | None = None, static_scratch: bool = False
-) -> Program:
-    """Every decision about the C of ``network`` for ``target``; ``layout`` forces one layout on all layers.
-
-    ``static_scratch``: the generated file owns the memory for inputs and inner tensors.
+def lower(network: Network, target: Target, name: str, options: ExportOptions) -> Program:
+    """Every decision about the C of ``network`` for ``target``.
 
     Raises `ExportError` where a layer has no layout, a sum could overflow int32_t, or ``name`` is no C identifier.
     """
     check_name(name)
     steps = join_pools(network.layers)
-    lowered = [choose(step.layer, _context(network, steps, k, target), layout) for k, step in enumerate(steps)]
+    contexts = [_context(network, steps, k, target, options) for k in range(len(steps))]
+    lowered = [choose(step.layer, context, options) for step, context in zip(steps, contexts, strict=True)]
     layers = tuple(_link(network, steps, k, lowered) for k in range(len(lowered)))
-    scratch = plan([_tensor(layer) for layer in layers[:-1]], [entry.work for entry in lowered], static_scratch)
+    scratch = plan([_tensor(layer) for layer in layers[:-1]], [entry.work for entry in lowered], options.static_scratch)
     low, high = network.layer_ranges[-1]
     decision = lower_decision(network.decision, low, high)
     macros = Macros(name, frozenset(f"{name.upper()}_{macro}" for macro in _FIXED_MACROS))
@@ -187,7 +190,7 @@ def lower(
         input=layers[0].input,
         layers=layers,
         scratch=scratch,
-        calls=_calls(scratch, f"{name}_input" if static_scratch else "input"),
+        calls=_calls(scratch, f"{name}_input" if options.static_scratch else "input"),
         sums=len(low),
         sum_low=int(low.min()),
         sum_high=int(high.max()),
@@ -220,10 +223,21 @@ def _kind(network: Network, steps: tuple[Step, ...], k: int) -> Binary | None:
     return activation_kind(steps[k - 1].layer) if k else input_kind(network.input_low, network.input_high)
 
 
-def _context(network: Network, steps: tuple[Step, ...], k: int, target: Target) -> LayerContext:
+def _context(
+    network: Network, steps: tuple[Step, ...], k: int, target: Target, options: ExportOptions
+) -> LayerContext:
     tensor = steps[k].reads
     low, high = (end.reshape(-1) for end in network.layer_ranges[tensor])
-    return LayerContext(tensor, target, network.shapes[tensor], low, high, _kind(network, steps, k))
+    return LayerContext(
+        index=tensor,
+        target=target,
+        input_shape=network.shapes[tensor],
+        input_low=low,
+        input_high=high,
+        binary=_kind(network, steps, k),
+        compact=options.optimize == "size",
+        unroll_bytes=options.unroll_bytes,
+    )
 
 
 def _link(network: Network, steps: tuple[Step, ...], k: int, lowered: list[Lowered]) -> LayerProgram:

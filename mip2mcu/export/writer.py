@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 
 from mip2mcu.errors import ExportError, UsageError
 from mip2mcu.export.codegen import is_generated, render
 from mip2mcu.export.limits import check_limits
+from mip2mcu.export.options import ExportOptions
 from mip2mcu.export.program import Program, lower
 from mip2mcu.export.targets import Target, find_target
 from mip2mcu.files import check_writable, write_text
@@ -33,16 +34,19 @@ def generate(
     *,
     layout: str | None = None,
     static_scratch: bool = False,
+    options: ExportOptions | None = None,
 ) -> Export:
     """C of ``network`` for ``target``, every external name with the prefix ``name``; writes nothing.
 
     ``layout`` forces one layout (see `mip2mcu.export.layouts`) on every layer. With ``static_scratch`` the file owns
-    its memory and the caller fills ``name_input``: faster on some cores, but not re-entrant. The same network gives the
-    same text.
+    its memory and the caller fills ``name_input``: faster on some cores, but not re-entrant. Both may stand in
+    ``options`` instead, beside everything else that can be chosen. The same network gives the same text.
     Raises `ExportError` for an unknown target or layout, a bad name, and a network that cannot become safe C.
     """
     found = find_target(target)
-    program = lower(network, found, name, layout, static_scratch)
+    given = options or ExportOptions()
+    given = replace(given, layout=layout or given.layout, static_scratch=static_scratch or given.static_scratch)
+    program = lower(network, found, name, given)
     check_limits(program)
     return Export(name, found, program, MappingProxyType(render(program)))
 
@@ -55,12 +59,13 @@ def export(
     *,
     layout: str | None = None,
     static_scratch: bool = False,
+    options: ExportOptions | None = None,
 ) -> Export:
     """Write NAME.h, NAME.c and README.md for ``network`` into the folder ``out``, which is made if its parent exists.
 
     Files that mip2mcu has generated are replaced; a foreign file in the way raises `ExportError`, nothing is written.
     """
-    generated = generate(network, target, name, layout=layout, static_scratch=static_scratch)
+    generated = generate(network, target, name, layout=layout, static_scratch=static_scratch, options=options)
     folder = Path(out)
     try:
         _write(generated.files, folder)
