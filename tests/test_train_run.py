@@ -24,6 +24,8 @@ from tests.conftest import require
 from tests.training import random_data, separated_data
 
 THREE = separated_data()
+FIXED = Linear(margin=0.25, keep=0.99)
+"""Linear with nothing left open."""
 
 
 def test_three_classes_become_three_pairs_that_vote():
@@ -44,8 +46,8 @@ def test_three_classes_become_three_pairs_that_vote():
 def test_each_pair_is_trained_on_its_own_rows():
     parts = members(THREE, "pairs")
     assert [part.dataset.classes for part in parts] == [("0", "1"), ("0", "2"), ("1", "2")]
-    alone = train(parts[1].dataset, node_limit=5)
-    together = train(THREE, node_limit=5)
+    alone = train(parts[1].dataset, FIXED, node_limit=5)
+    together = train(THREE, FIXED, node_limit=5)
     assert together.network.layers[0].weights[1].tolist() == alone.network.layers[0].weights[0].tolist()
 
 
@@ -132,14 +134,14 @@ def test_totals_sum_the_stages_over_all_parts():
 
 
 def test_earlier_stages_are_kept_as_networks():
-    trained = train(THREE, options={"keep": 0.5}, node_limit=5)
+    trained = train(THREE, options={"margin": 0.25, "keep": 0.5}, node_limit=5)
     (dense,) = trained.earlier
     assert dense.link_count > trained.network.link_count
 
 
 def test_events_name_the_part_and_count_the_finished_ones():
     seen = []
-    train(THREE, node_limit=5, listener=seen.append)
+    train(THREE, FIXED, node_limit=5, listener=seen.append)
     assert {e.stage.split(": ")[0] for e in seen if e.stage} >= {"0 or 1", "0 or 2", "1 or 2"}
     assert [(e.done, e.total) for e in seen if not e.stage] == [(1, 3), (2, 3), (3, 3)] * 2
 
@@ -163,6 +165,7 @@ def test_ctrl_c_returns_the_best_network_so_far(tmp_path, workers):
     script.write_text(
         textwrap.dedent(f"""
         from mip2mcu.train import train
+        from mip2mcu.train.linear import Linear
         from tests.training import random_data
         started = []
         def tell(event):
@@ -171,7 +174,7 @@ def test_ctrl_c_returns_the_best_network_so_far(tmp_path, workers):
             elif len(started) >= 3 and event.incumbent is not None:
                 print("incumbent", flush=True)
         data = random_data(1, rows=150, inputs=20, classes=3)
-        trained = train(data, time_limit=300, workers={workers}, listener=tell)
+        trained = train(data, Linear(margin=0.25, keep=0.99), time_limit=300, workers={workers}, listener=tell)
         statuses = {{s.status for s in trained.report.solves}}
         print("done", trained.report.status, "interrupted" in statuses, trained.report.seconds < 60, flush=True)
         """)
