@@ -7,9 +7,12 @@ one Jinja2 partial a variant in ``templates/layouts/``. The partial prints a fun
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, Protocol
+
+import numpy as np
 
 from mip2mcu.errors import ExportError
 from mip2mcu.export.literals import Table, accumulator_type
@@ -68,6 +71,20 @@ class Work:
 
 
 @dataclass(frozen=True)
+class Profile:
+    """What a layer's code takes, for the cost model in `mip2mcu.export.costs`.
+
+    variant    names the code that the partial prints: layers of one variant run the same parts
+    turns      how often each part runs in one call, by name; "unit" comes first
+    statements how often each part stands in the code, where that depends on the layer
+    """
+
+    variant: str
+    turns: Mapping[str, int]
+    statements: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Lowered:
     """A layer in one layout: its tables and numbers, ready to be printed by ``templates/layouts/<partial>.c.j2``.
 
@@ -79,6 +96,7 @@ class Lowered:
     supports      partials of ``templates/support/`` that hold functions which this one calls
     work          memory that the function needs beside its input and output
     code_bytes    estimate of the code that grows with the layer, where weights become code
+    profile       what the code takes
     """
 
     layout: str
@@ -93,6 +111,7 @@ class Lowered:
     supports: tuple[str, ...] = ()
     work: tuple[Work, ...] = ()
     code_bytes: int = 0
+    profile: Profile = field(default_factory=lambda: Profile("", {}))
 
     @property
     def table_bytes(self) -> int:
@@ -132,6 +151,24 @@ def sum_type(low: int, high: int, context: LayerContext) -> str:
             "train with smaller weights or a smaller bias, or narrow the ranges of the inputs"
         )
     return c_type
+
+
+def product_turns(products: int, context: LayerContext) -> dict[str, int]:
+    """The turns of the loop in the compiler's multiplication of ``products`` inputs by weights, where there is one.
+
+    It takes a turn a bit of the input, up to the highest that is set (32 for a negative one), and one for 0. Inputs are
+    taken as uniform over their ranges.
+    """
+    if context.target.has_multiply or context.target.word_bits < 32:
+        return {}
+    ranges, counts = np.unique(np.stack([context.input_low, context.input_high]), axis=1, return_counts=True)
+    means = [_mean_bits(int(low), int(high), context.binary) for low, high in ranges.T]
+    return {"bit": round(products * float(np.average(means, weights=counts)))}
+
+
+def _mean_bits(low: int, high: int, binary: Binary | None) -> float:
+    values = (-1, 1) if binary is Binary.MINUS_PLUS else range(low, high + 1)
+    return sum(max(1, (x % 2**32).bit_length()) for x in values) / len(values)
 
 
 def input_kind(low: IntArray, high: IntArray) -> Binary | None:

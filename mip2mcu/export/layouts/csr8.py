@@ -15,9 +15,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from mip2mcu.export.flash import fetch_supports
-from mip2mcu.export.layouts.base import Encoding, LayerContext, Lowered, sum_type
+from mip2mcu.export.layouts.base import Encoding, LayerContext, Lowered, Profile, product_turns, sum_type
 from mip2mcu.export.layouts.bridges import STEP_LIMIT
-from mip2mcu.export.layouts.lists import UNROLL, count_table, first_column, loop_type
+from mip2mcu.export.layouts.lists import UNROLL, count_table, first_column, loop_type, run_turns
 from mip2mcu.export.literals import Column, Table, column, tables_in
 from mip2mcu.layers import Dense, Layer
 from mip2mcu.ranges import IntArray, prefix_range
@@ -83,6 +83,7 @@ class Csr8Layout:
             sum_high=sum_high,
             sum_type=accumulator,
             supports=fetch_supports(context.target, details.counts, details.entries),
+            profile=_profile(layer.units, details, context),
         )
 
     def _details(self, layer: Dense, context: LayerContext, product_type: str) -> CsrDetails:
@@ -102,6 +103,13 @@ class Csr8Layout:
             non_zeros=non_zeros,
             bridges=int(counts.sum()) - non_zeros,
         )
+
+
+def _profile(units: int, details: CsrDetails, context: LayerContext) -> Profile:
+    first = units if details.first is not None else 0
+    products = product_turns(details.non_zeros + details.bridges, context)
+    turns = {"unit": units, "first": first, **run_turns(details.counts, details.unroll), **products}
+    return Profile("csr8" if details.unroll > 1 else "csr8.compact", turns)
 
 
 def _smaller(weights: IntArray) -> tuple[list[list[int]], IntArray]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mip2mcu.export.layouts.base import Encoding, LayerContext, Lowered, sum_type
+from mip2mcu.export.layouts.base import Encoding, LayerContext, Lowered, Profile, product_turns, sum_type
 from mip2mcu.export.literals import Column, Table, accumulator_type, column, table, tables_in
 from mip2mcu.layers import Dense, Layer
 from mip2mcu.ranges import prefix_range
@@ -59,4 +59,10 @@ class DenseLayout:
             sum_low=low,
             sum_high=high,
             sum_type=accumulator,
+            profile=Profile(f"dense.{weights.c_type}.{product}", _turns(layer, context)),
         )
+
+
+def _turns(layer: Dense, context: LayerContext) -> dict[str, int]:
+    products = layer.weights.size
+    return {"unit": layer.units, "product": products, **product_turns(products, context)}

@@ -15,8 +15,16 @@ from dataclasses import dataclass
 import numpy as np
 
 from mip2mcu.export.flash import fetch_supports
-from mip2mcu.export.layouts.base import Encoding, LayerContext, Lowered, sum_type
-from mip2mcu.export.layouts.lists import Coding, build_lists, level_range, list_details, magnitudes, running_range
+from mip2mcu.export.layouts.base import Encoding, LayerContext, Lowered, Profile, sum_type
+from mip2mcu.export.layouts.lists import (
+    Coding,
+    build_lists,
+    level_range,
+    list_details,
+    list_variant,
+    magnitudes,
+    running_range,
+)
 from mip2mcu.export.literals import tables_in
 from mip2mcu.layers import Dense, Layer
 
@@ -67,4 +75,8 @@ class GroupedLayout:
             sum_high=max(high, running_high),
             sum_type=sum_type(low, high, context),
             supports=fetch_supports(context.target, lists.counts, lists.entries),
+            profile=Profile(
+                list_variant("grouped", details),
+                {**lists.turns(len(levels), details.unroll), "level": layer.units * len(levels)},
+            ),
         )

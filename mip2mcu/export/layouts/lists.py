@@ -73,6 +73,13 @@ class Lists:
     first: Column | None
     pages: int
 
+    def turns(self, levels: int, unroll: int) -> dict[str, int]:
+        """How often the parts of ``templates/layouts/lists.j2`` run."""
+        units = len(self.units)
+        paged = units * levels * self.pages if self.pages > 1 else 0
+        first = units if self.first is not None else 0
+        return {"unit": units, "first": first, "page": paged, **run_turns(self.counts, unroll)}
+
     @property
     def tables(self) -> tuple[Table, ...]:
         """Tables in order of emission."""
@@ -139,6 +146,26 @@ def list_details(
         non_zeros=non_zeros,
         bridges=sum(lists.counts.values) - non_zeros,
     )
+
+
+def list_variant(partial: str, details: ListsDetails) -> str:
+    """Name of the code that ``partial`` prints for ``details``."""
+    return f"{partial}.{'steps' if details.steps else 'indices'}{'' if details.unroll > 1 else '.compact'}"
+
+
+def run_turns(counts: Table, unroll: int) -> dict[str, int]:
+    """How often the parts of a run's code run: for single entries, for two, and for four at a time."""
+    lengths = np.array(counts.values)
+    if unroll == 1:
+        return {"run": len(lengths), "entry": int(lengths.sum())}
+    fours = lengths >> 2
+    return {
+        "run": len(lengths),
+        "one": int((lengths & 1).sum()),
+        "two": int((lengths >> 1 & 1).sum()),
+        "loop": int(np.count_nonzero(fours)),
+        "four": int(fours.sum()),
+    }
 
 
 def loop_type(count: int, target: Target) -> str:

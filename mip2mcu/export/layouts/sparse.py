@@ -14,8 +14,15 @@ from dataclasses import dataclass
 import numpy as np
 
 from mip2mcu.export.flash import fetch_supports
-from mip2mcu.export.layouts.base import Encoding, LayerContext, Lowered, sum_type
-from mip2mcu.export.layouts.lists import Coding, ListsDetails, build_lists, list_details, running_range
+from mip2mcu.export.layouts.base import Encoding, LayerContext, Lowered, Profile, sum_type
+from mip2mcu.export.layouts.lists import (
+    Coding,
+    ListsDetails,
+    build_lists,
+    list_details,
+    list_variant,
+    running_range,
+)
 from mip2mcu.export.literals import tables_in
 from mip2mcu.layers import Dense, Layer
 
@@ -59,4 +66,5 @@ class SparseLayout:
             sum_high=high,
             sum_type=accumulator,
             supports=fetch_supports(context.target, lists.counts, lists.entries),
+            profile=Profile(list_variant("sparse", details), lists.turns(1, details.unroll)),
         )

@@ -16,10 +16,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from mip2mcu.export.flash import fetch_supports
-from mip2mcu.export.layouts.base import Encoding, LayerContext, Lowered, sum_type
+from mip2mcu.export.layouts.base import Encoding, LayerContext, Lowered, Profile, sum_type
 from mip2mcu.export.literals import Column, Table, column, tables_in
 from mip2mcu.export.targets import Target
-from mip2mcu.layers import UNIT_LIMIT, Dense, Layer
+from mip2mcu.layers import Dense, Layer
 from mip2mcu.ranges import IntArray, prefix_range
 
 _BYTE_WEIGHTS, _WORD_WEIGHTS, _PLANE_WEIGHTS = 4, 16, 32
@@ -29,15 +29,16 @@ _BYTE_WEIGHTS, _WORD_WEIGHTS, _PLANE_WEIGHTS = 4, 16, 32
 class TernaryDetails:
     """Numbers of the partials ``ternary2_*``.
 
-    fields        the weights, ``group`` of them in ``stride`` table entries
-    offset_type   C type that holds a multiple of ``group`` not below the number of inputs
+    fields   the weights of a unit: ``turns`` groups of ``group`` weights, then ``rest`` weights
+    stride   table entries of a group
     """
 
     fields: Table
     bias: Column
     group: int
+    turns: int
+    rest: int
     stride: int
-    offset_type: str
     non_zeros: int
 
 
@@ -72,6 +73,7 @@ class Ternary2Layout:
             sum_high=high,
             sum_type=sum_type(low, high, context),
             supports=("leading_zeros",) if variant == "planes" else fetch_supports(context.target, details.fields),
+            profile=_profile(layer.units, details, variant),
         )
 
 
@@ -97,10 +99,22 @@ def _details(layer: Dense, context: LayerContext, variant: str) -> TernaryDetail
         fields=Table(name, c_type, flat, values.shape[1], hexadecimal=True, comment=comment),
         bias=column(f"{context.prefix}_bias", layer.bias),
         group=group,
+        turns=weights.shape[1] // group,
+        rest=weights.shape[1] % group,
         stride=stride,
-        offset_type=context.target.index_type if weights.shape[1] + group <= UNIT_LIMIT else "uint32_t",
         non_zeros=int(np.count_nonzero(weights)),
     )
+
+
+def _profile(units: int, details: TernaryDetails, variant: str) -> Profile:
+    fields = np.array(details.fields.values)
+    turns = {"unit": units, "field": len(fields) // details.stride, "weight": details.non_zeros}
+    if variant == "planes":
+        turns["side"] = int(np.count_nonzero(fields))
+    else:
+        quads = fields[:, None] >> (8 * np.arange(details.group // 4)) & 0xFF
+        turns["quad"] = int(np.count_nonzero(quads))
+    return Profile(f"ternary2.{variant}", turns)
 
 
 def _sum_range(layer: Dense, context: LayerContext, *, by_sign: bool) -> tuple[int, int]:
