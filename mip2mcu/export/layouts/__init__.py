@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from mip2mcu.export.layouts.base import Binary, Encoding, LayerContext, Layout, Lowered, Work
 from mip2mcu.export.layouts.bit_planes import BitPlanesLayout
+from mip2mcu.export.layouts.compressed import CompressedLayout
 from mip2mcu.export.layouts.conv import ConvLayout
 from mip2mcu.export.layouts.csr8 import Csr8Layout
 from mip2mcu.export.layouts.dense import DenseLayout
@@ -30,6 +31,7 @@ LAYOUTS: dict[str, Layout] = {
         GroupedLayout("grouped_index16", Coding.INDEX16),
         Csr8Layout(),
         Ternary2Layout(),
+        CompressedLayout(),
         ConvLayout(),
         PoolLayout(),
     )
