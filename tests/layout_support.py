@@ -8,6 +8,7 @@ import numpy as np
 
 from mip2mcu.decisions import Argmax
 from mip2mcu.export import TARGETS, Export, generate
+from mip2mcu.export.packing import pack_bits
 from mip2mcu.layers import Activation, Dense, Requantisation
 from mip2mcu.network import Network
 from mip2mcu.verify.cores import core_for
@@ -91,8 +92,8 @@ def assert_exact_on_core(network: Network, folder, layout: str, target: str) -> 
     """The C of ``network`` in ``layout`` equals it on an emulated core."""
     require(target in TARGETS, f"there is no target {target} yet")
     core, row = core_for(TARGETS[target]), TARGETS[target]
-    runner = RUNNERS["unicorn"]
-    require(runner.is_installed(core), "unicorn is not installed")
+    runner = RUNNERS["unicorn" if core.simavr_mcu is None else "simavr"]
+    require(runner.is_installed(core), f"{runner.name} is not installed")
     toolchain = find_toolchain(row)
     files = generate(network, target, "model", layout=layout).files
     program = build(files, folder, network=network, name="model", target=row, core=core, toolchain=toolchain)
@@ -102,6 +103,8 @@ def assert_exact_on_core(network: Network, folder, layout: str, target: str) -> 
     np.testing.assert_array_equal(results.sums, network.sums(rows))
     np.testing.assert_array_equal(results.predicted, network.predict(rows))
     np.testing.assert_array_equal(results.margin, network.margin(rows))
+    if harness.description.input_packed:
+        np.testing.assert_array_equal(harness.pack(rows), pack_bits(rows))
     assert harness.selftest() == 0
 
 

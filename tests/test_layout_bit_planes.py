@@ -13,7 +13,15 @@ from mip2mcu.export.carry_save import Group, Schedule, Step, Word, plan_blocks, 
 from mip2mcu.export.layouts import bit_planes
 from mip2mcu.layers import Activation, Dense
 from mip2mcu.network import Network
-from tests.layout_support import CORES, assert_exact, assert_exact_on_core, linear, network_of, tables
+from tests.layout_support import (
+    CORES,
+    assert_avr_compiles_quietly,
+    assert_exact,
+    assert_exact_on_core,
+    linear,
+    network_of,
+    tables,
+)
 
 VARIANTS = ("host", "generic", "cortex-m0", "cortex-m4")
 """Targets whose C differs: with and without products, with values and masks kept in registers."""
@@ -173,6 +181,18 @@ def random_binary_network(seed: int) -> Network:
     return network_of(*layers, high=1)
 
 
+def random_small_network(seed: int) -> Network:
+    """Up to two layers of sign units and one of sums, small enough for an ATmega328P."""
+    rng = np.random.default_rng(seed)
+    widths = rng.choice([1, 3, 7, 8, 9, 15, 16, 17, 24, 31, 32, 33, 40, 63, 129], int(rng.integers(1, 4))).tolist()
+    layers = []
+    for inputs, units in zip(widths, [*widths[1:], 0], strict=True):
+        weights = random_weights(rng, (units or 4, inputs))
+        bias = rng.integers(-9, 10, len(weights)) - (weights.sum(axis=1) // 2 if units else 0)
+        layers.append(Dense(weights, bias, Activation.SIGN if units else Activation.NONE))
+    return network_of(*layers, high=1)
+
+
 @pytest.mark.parametrize("target", VARIANTS)
 @settings(max_examples=3, deadline=None, phases=[Phase.generate])  # each example is a compilation
 @given(seeds=st.lists(st.integers(0, 2**32 - 1), min_size=8, max_size=8, unique=True))
@@ -209,8 +229,8 @@ def test_extremes_are_exact(target, tmp_path):
     assert_exact(networks, tmp_path, "bit_planes", target)
 
 
-@pytest.mark.parametrize("target", CORES)
-@pytest.mark.parametrize(("inputs", "limit"), [(300, 1), (64, 1), (800, 0), (70, 7)])
+@pytest.mark.parametrize("target", [*CORES, "avr"])
+@pytest.mark.parametrize(("inputs", "limit"), [(300, 1), (64, 1), (800, 0), (70, 7), (9, 0), (17, 300), (400, 1)])
 def test_cores_equal_network(inputs, limit, target, tmp_path):
     rng = np.random.default_rng(3)
 
@@ -220,6 +240,17 @@ def test_cores_equal_network(inputs, limit, target, tmp_path):
     hidden = Dense(weights(33, inputs), rng.integers(-inputs // 2, 2, 33), Activation.SIGN)
     network = network_of(hidden, Dense(weights(5, 33), rng.integers(-9, 9, 5)), high=1)
     assert_exact_on_core(network, tmp_path, "bit_planes", target)
+
+
+@pytest.mark.parametrize("target", [*CORES, "avr"])
+@pytest.mark.parametrize("seed", range(6))
+def test_cores_equal_random_networks(seed, target, tmp_path):
+    assert_exact_on_core(random_small_network(seed), tmp_path, "bit_planes", target)
+
+
+def test_avr_gcc_does_not_warn(tmp_path):
+    for seed in range(4):
+        assert_avr_compiles_quietly(random_small_network(seed), tmp_path, "bit_planes")
 
 
 @pytest.mark.parametrize("target", VARIANTS)

@@ -102,9 +102,10 @@ def plane_name(level: int) -> str:
 class _Adder:
     """Collects steps; ``pending`` holds what waits at each level: a plane's name first, then one term."""
 
-    def __init__(self) -> None:
+    def __init__(self, kept: int = 0) -> None:
+        """The planes of the levels below ``kept`` exist already."""
         self.steps: list[Step] = []
-        self.pending: dict[int, list[Operand]] = {}
+        self.pending: dict[int, list[Operand]] = {level: [plane_name(level)] for level in range(kept)}
         self.carries = 0
         self.words_read = 0
 
@@ -162,14 +163,19 @@ def _scheduled(words: int, masks: int, column_high: int, closed: tuple[bool, ...
     for level, close in enumerate(closed):
         if close and len(adder.pending.get(level, ())) == 2:
             adder.close(level)
+    return _closed(adder, words, 8 * words * column_high, words * (2 + masks + (masks > 1)))
+
+
+def _closed(adder: _Adder, words: int, bytes_high: int, reading: int = 0) -> Schedule:
+    """The steps of ``adder`` and the horizontal sum of all that waits in it; ``reading`` instructions read words."""
     planes: list[tuple[int, str]] = []
     for level, waiting in sorted(adder.pending.items()):
         planes += [(level, _named(adder, level, term)) for term in waiting]
-    groups, wide, lane_high = _groups(planes, 8 * words * column_high)
+    groups, wide, lane_high = _groups(planes, bytes_high)
     full = sum(len(step.terms) == 2 for step in adder.steps)
     half = sum(len(step.terms) == 1 and step.carry != "" for step in adder.steps)
     cost = full * _FULL_COST + half * _HALF_COST + len(planes) * _PLANE_COST + len(groups) * _GROUP_COST
-    return Schedule(words, tuple(adder.steps), groups, wide, lane_high, words * (2 + masks + (masks > 1)) + cost // 2)
+    return Schedule(words, tuple(adder.steps), groups, wide, lane_high, reading + cost // 2)
 
 
 def _named(adder: _Adder, level: int, term: Operand) -> str:
@@ -212,6 +218,45 @@ def _nibble_parts(planes: list[tuple[int, str]]) -> list[tuple[int, tuple[tuple[
         else:
             parts[-1] = (parts[-1][0], (*parts[-1][1], (name, shift)))
     return parts
+
+
+@dataclass(frozen=True)
+class Chain:
+    """A row counted by a loop that keeps its planes, for cores on which the horizontal sum is costly.
+
+    repeat     turns of the loop, each of 2**len(planes) words
+    planes     that are kept from turn to turn; they begin as 0
+    steps      of a turn
+    carry      of a turn: words of weight 2**len(planes), counted at once
+    rest       counts what is left behind the loop, the planes included
+    """
+
+    repeat: int
+    planes: tuple[str, ...]
+    steps: tuple[Step, ...]
+    carry: str
+    rest: Schedule
+
+    @property
+    def cost(self) -> int:
+        """Instructions of a row, roughly."""
+        turn = 3 * 2 ** len(self.planes) + _FULL_COST * len(self.steps) // 2 + _PLANE_COST
+        return turn * self.repeat + self.rest.cost
+
+
+def chain(words: int, kept: int) -> Chain:
+    """A row of ``words`` words of one plane each, ``2**kept`` a turn; there is at least one turn."""
+    repeat, rest = divmod(words, 2**kept)
+    adder = _Adder(kept)
+    for index in range(2**kept):
+        adder.push(0, Word(index, 0))
+    carry = adder.pending[kept][0]
+    assert isinstance(carry, str)
+    behind = _Adder(kept)
+    for index in range(rest):
+        behind.push(0, Word(index, 0))
+    closed = _closed(behind, rest, 8 * (2**kept - 1 + rest))
+    return Chain(repeat, tuple(plane_name(level) for level in range(kept)), tuple(adder.steps), carry, closed)
 
 
 @dataclass(frozen=True)

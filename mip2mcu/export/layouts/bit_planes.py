@@ -9,26 +9,30 @@ input and sign agree, so that one count a magnitude bit is enough:
 The bracket before the counts is a constant, the table ``offset``. Weights without a zero and of one magnitude bit need
 no mask: ``a`` itself is counted, for the unused bits of the last word are 0 in inputs and signs alike.
 
-Two ways to count, each with its partial:
+Three ways to count, each with its partial:
 
     bit_planes_rows      a unit at a time, by the carry-save adder of `mip2mcu.export.carry_save`
     bit_planes_shared    at most 16 inputs: the rows of 2 or 4 units share a word
+    bit_planes_bytes     on cores of 8 bits: as the first, byte by byte
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
-from mip2mcu.export.carry_save import COLUMN_LIMIT, Block, Schedule, plan_blocks, schedule
+from mip2mcu.export.carry_save import COLUMN_LIMIT, Block, Chain, Schedule, Step, chain, plan_blocks, schedule
 from mip2mcu.export.layouts.base import Binary, Encoding, LayerContext, Lowered, sum_type
 from mip2mcu.export.literals import Column, Table, column, tables_in, word_table
 from mip2mcu.export.packing import WordArray, pack_bits, split_planes
-from mip2mcu.layers import Dense, Layer
+from mip2mcu.layers import Activation, Dense, Layer
 from mip2mcu.ranges import IntArray
 
 _FAST_CODE, _COMPACT_CODE = 400, 75
+_FAST_BYTES_CODE, _COMPACT_BYTES_CODE = 150, 75
 """Most instructions of straight-line code, roughly."""
 
 
@@ -61,13 +65,14 @@ class Planes:
         count = len(self.masks)
         return "ternary weights, two bits each" if count == 1 else f"weights of {count} magnitude bits and a sign"
 
-    def explain(self, layer: int, sharing: int = 1) -> str:
-        """The comment above the table; ``sharing`` units share a word."""
-        entry = "unit and 32 inputs" if sharing == 1 else f"{sharing} units"
-        signs = f"Layer {layer}: for each {entry} a word of signs (1: negative)"
+    def explain(self, layer: int, sharing: int = 1, inputs: int = 32, behind: str = "") -> str:
+        """The comment above the table, of words of ``inputs`` bits, which ``sharing`` units share."""
+        entry = f"unit and {inputs} inputs" if sharing == 1 else f"{sharing} units"
+        word = "word" if inputs == 32 else "byte"
+        signs = f"Layer {layer}: for each {entry} a {word} of signs (1: negative)"
         count = len(self.masks)
         several = f", then {count} of magnitude bits, lowest first"
-        return signs + {0: "", 1: ", then one of magnitudes"}.get(count, several) + "."
+        return signs + {0: "", 1: ", then one of magnitudes"}.get(count, several) + behind + "."
 
 
 def split(layer: Dense, binary: Binary | None) -> Planes:
@@ -170,6 +175,40 @@ class SharedDetails:
         return ""
 
 
+@dataclass(frozen=True)
+class BytesDetails:
+    """Numbers of the partial ``bit_planes_bytes``.
+
+    planes        for each unit and 8 inputs: the signs, then one mask a magnitude bit, a byte each
+    limit_bytes   of a sign unit: bytes behind its planes, the count from which on it fires; 0 for other units
+    masks         number of masks
+    step          the count is worth 2**step
+    chain         counts a long row by a loop that keeps its planes; else `blocks` count it
+    count_type    holds the count
+    carry_type    holds what the chain's turns count
+    unit_type     counts units
+    turn_type     counts turns of a loop
+    """
+
+    planes: Table
+    offset: Column
+    limit_bytes: int
+    masks: int
+    step: int
+    chain: Chain | None
+    blocks: tuple[Block, ...]
+    count_type: str
+    carry_type: str
+    unit_type: str
+    turn_type: str
+    count_high: int
+
+    @property
+    def limit_type(self) -> str:
+        """Holds a limit."""
+        return "uint8_t" if self.limit_bytes == 1 else "uint16_t"
+
+
 class BitPlanesLayout:
     """One bit a weight for the sign and one a bit of magnitude."""
 
@@ -194,20 +233,29 @@ class BitPlanesLayout:
         planes = split(layer, context.binary)
         low, high = int(planes.offset.min()), int((planes.offset + (planes.counted << planes.step)).max())
         accumulator = sum_type(low, max(high, int(planes.counted.max()) << planes.step), context)
-        shared = _shared(planes, context)
-        details = shared or _rows(planes, context)
+        partial, details = _lower(planes, layer.activation is Activation.SIGN, context)
         return Lowered(
             layout=self.name,
-            partial="bit_planes_shared" if shared else "bit_planes_rows",
+            partial=partial,
             description=planes.description,
             reads=Encoding.BITS,
-            tables=(details.planes, *tables_in(details.offset)),
+            tables=tables_in(details.planes, details.offset),
             details=details,
             sum_low=low,
             sum_high=high,
             sum_type=accumulator,
             supports=_supports(details, context),
         )
+
+
+def _lower(
+    planes: Planes, fires: bool, context: LayerContext
+) -> tuple[str, RowsDetails | SharedDetails | BytesDetails]:
+    """The partial that suits the core, and its numbers."""
+    if context.target.word_bits == 8:
+        return "bit_planes_bytes", _bytes(planes, fires, context)
+    shared = _shared(planes, context)
+    return ("bit_planes_rows", _rows(planes, context)) if shared is None else ("bit_planes_shared", shared)
 
 
 def _offsets(planes: Planes, context: LayerContext) -> Column:
@@ -300,19 +348,79 @@ def _side_by_side(plane: IntArray, share: int, width: int) -> WordArray:
     return pack_bits(padded.reshape(-1, share * width))[:, 0]
 
 
+# ---- byte by byte --------------------------------------------------------------------------------------------------
+
+
+def _bytes(planes: Planes, fires: bool, context: LayerContext) -> BytesDetails:
+    rows = np.stack([np.packbits(plane == 1, axis=1, bitorder="little") for plane in planes.interleaved], axis=2)
+    length, masks = rows.shape[1], len(planes.masks)
+    count_high = int(planes.counted.max())
+    limit_bytes = _limit_bytes(count_high) if fires else 0
+    found = _chain(length, masks, context)
+    code = _COMPACT_BYTES_CODE if context.compact else _FAST_BYTES_CODE
+    table = np.concatenate([rows.reshape(len(rows), -1), _limits(planes, limit_bytes)], axis=1)
+    behind = ", behind its planes the count from which on it fires" if limit_bytes else ""
+    return BytesDetails(
+        planes=Table(
+            f"{context.prefix}_planes",
+            "uint8_t",
+            tuple(table.reshape(-1).tolist()),
+            row=table.shape[1],
+            hexadecimal=True,
+            comment=planes.explain(context.index, inputs=8, behind=behind),
+        ),
+        offset="0" if limit_bytes else _offsets(planes, context),
+        limit_bytes=limit_bytes,
+        masks=masks,
+        step=planes.step,
+        chain=found,
+        blocks=() if found else plan_blocks(length, max(1, masks), planes.column_high, code),
+        count_type=_unsigned(count_high),
+        carry_type=_unsigned(8 * found.repeat if found else 0),
+        unit_type=_unsigned(len(rows)),
+        turn_type=_unsigned(length),
+        count_high=count_high,
+    )
+
+
+def _limit_bytes(count_high: int) -> int:
+    """Bytes of a limit, which is up to ``count_high`` + 1; 0 where it would take too many."""
+    return 1 if count_high < 2**8 - 1 else 2 if count_high < 2**16 - 1 else 0
+
+
+def _limits(planes: Planes, limit_bytes: int) -> NDArray[np.uint8]:
+    """The least count with ``offset + 2**step * count >= 0``, as bytes (units, limit_bytes), the lowest first.
+
+    Where there is none it is one more than the largest count.
+    """
+    least = np.clip(-(planes.offset >> planes.step), 0, int(planes.counted.max()) + 1)
+    return (least[:, None] >> (8 * np.arange(limit_bytes)) & 0xFF).astype(np.uint8)
+
+
+def _chain(length: int, masks: int, context: LayerContext) -> Chain | None:
+    kept = 2 if context.compact else 3
+    return None if masks > 1 or length < 2 * 2**kept else chain(length, kept)
+
+
+def _unsigned(high: int) -> str:
+    return "uint8_t" if high < 2**8 else "uint16_t" if high < 2**16 else "uint32_t"
+
+
 # ---- functions that the partials call ------------------------------------------------------------------------------
 
 
-def _supports(details: RowsDetails | SharedDetails, context: LayerContext) -> tuple[str, ...]:
+def _supports(details: RowsDetails | SharedDetails | BytesDetails, context: LayerContext) -> tuple[str, ...]:
+    if isinstance(details, BytesDetails):
+        return _byte_supports(details)
     steps = [step for entry in details.schedules for step in entry.steps]
     groups = [group for entry in details.schedules for group in entry.groups]
     is_arm = context.target.family == "arm"
-    full = any(len(step.terms) == 2 for step in steps)
+    full, half = _adds(steps)
     needs = {
         "bits_keep": (full and is_arm) or details.keeps_masks,
         "bits_add_kept": full and is_arm,
         "bits_add": full and not is_arm,
-        "bits_half": any(len(step.terms) == 1 and step.carry for step in steps),
+        "bits_half": half,
         "bits_nibbles": True,
         "bits_fold": any(group.folds for group in groups),
         "bits_bytes": any(not group.folds for group in groups),
@@ -320,3 +428,24 @@ def _supports(details: RowsDetails | SharedDetails, context: LayerContext) -> tu
         "bits_sum": details.has_halves and isinstance(details, RowsDetails),
     }
     return tuple(name for name, needed in needs.items() if needed)
+
+
+def _byte_supports(details: BytesDetails) -> tuple[str, ...]:
+    chained = (*details.chain.steps, *details.chain.rest.steps) if details.chain else ()
+    full, half = _adds([*chained, *(step for block in details.blocks for step in block.schedule.steps)])
+    needs = {
+        "next_byte": details.masks > 1 or details.limit_bytes > 0,
+        "bits_agree": details.masks != 1,
+        "bits_agree_masked": details.masks == 1,
+        "bits8_add": full,
+        "bits8_half": half,
+        "bits8_nibbles": True,
+        "bits8_sum": True,
+    }
+    return tuple(name for name, needed in needs.items() if needed)
+
+
+def _adds(steps: Sequence[Step]) -> tuple[bool, bool]:
+    """Whether there are additions of three bits, and of two."""
+    terms = {len(step.terms) for step in steps if step.carry}
+    return 2 in terms, 1 in terms
