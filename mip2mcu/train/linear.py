@@ -34,6 +34,10 @@ from mip2mcu.train.linear_model import build_model
 from mip2mcu.train.reduction import Reduction, WeightDomain, reduce, weight_domain
 from mip2mcu.train.trained import Trained, flat_options, report_on
 
+MARGINS = (0.25, 0.5, 1.0)
+"""Shares that an open ``margin`` is chosen from; the first is the default on large data."""
+KEEPS = (0.99, 0.95, 0.9, 0.8)
+"""Shares that an open ``keep`` is chosen from."""
 START_SECONDS = 1.0
 """A quick start may take so long even where its share of the time is less."""
 
@@ -47,25 +51,26 @@ class Linear:
     margin         target of the margin as a share of half the distance of the class means
     target         the target itself, a whole number; None: by ``margin``
     keep           share of the captured margin that the links stage keeps, 0..1
+
+    ``margin`` and ``keep`` may be left open (None): `train` then chooses them by cross-validation on small data, and
+    otherwise they are the first of `MARGINS` and `KEEPS`.
     """
 
     weight_bound: int | None = None
     weights: str = "integer"
-    margin: float = 0.25
+    margin: float | None = None
     target: int | None = None
-    keep: float = 0.99
+    keep: float | None = None
 
     name: ClassVar[str] = "linear"
     objective: ClassVar[str] = "soft margin, then fewest links"
 
     def __post_init__(self) -> None:
-        if not 0 < self.margin <= 2:
+        if self.margin is not None and not 0 < self.margin <= 2:
             raise UsageError(f"a margin of {self.margin} is not possible: give a share above 0 and at most 2")
         if self.target is not None and not 1 <= self.target <= 2**31:
-            raise UsageError(
-                f"a margin target of {self.target} is not possible: give a whole number of at least 1"
-            )
-        if not 0 <= self.keep <= 1:
+            raise UsageError(f"a margin target of {self.target} is not possible: give a whole number of at least 1")
+        if self.keep is not None and not 0 <= self.keep <= 1:
             raise UsageError(f"keeping {self.keep} of the margin is not possible: give a share of 0..1")
         _ = self.domain
 
@@ -73,6 +78,12 @@ class Linear:
     def domain(self) -> WeightDomain:
         """What a weight may be."""
         return weight_domain(self.weights, self.weight_bound)
+
+    def candidates(self) -> tuple[Linear, ...]:
+        """The formulations that open options may become, the defaults first."""
+        margins = MARGINS if self.margin is None and self.target is None else (self.margin,)
+        keeps = KEEPS if self.keep is None and self.weights != "binary" else (self.keep,)
+        return tuple(replace(self, margin=margin, keep=keep) for margin in margins for keep in keeps)
 
     def build(self, dataset: Dataset, *, budget: int | None = None) -> pyo.ConcreteModel:
         """The model of the margin stage, or, with a ``budget`` of shortfall, of the links stage."""
@@ -85,11 +96,10 @@ class Linear:
             return self.target
         means = (reduction.counts.T @ reduction.rows) / reduction.counts.sum(axis=0)[:, None]
         distances = [np.abs(a - b) @ reduction.weight_high / 2 for a, b in combinations(means, 2)]
-        return max(1, round(self.margin * float(np.mean(distances))))
+        margin = MARGINS[0] if self.margin is None else self.margin
+        return max(1, round(margin * float(np.mean(distances))))
 
-    def start(
-        self, dataset: Dataset, solver: Solver, *, listener: Listener = silent, stop: Stop = never
-    ) -> Trained:
+    def start(self, dataset: Dataset, solver: Solver, *, listener: Listener = silent, stop: Stop = never) -> Trained:
         """A good network in little time: relaxation, rounding, local search; nothing is searched exhaustively."""
         if solver.time_limit is not None:
             solver = replace(solver, time_limit=max(solver.time_limit, START_SECONDS))
@@ -123,22 +133,17 @@ class Linear:
         fewer, links = job.search_links(units, stages[1], first.report.solves[1])
         return self._finish(job, [units, fewer], [margin, links])
 
-    def job(
-        self, dataset: Dataset, solver: Solver, *, listener: Listener = silent, stop: Stop = never
-    ) -> LinearJob:
+    def job(self, dataset: Dataset, solver: Solver, *, listener: Listener = silent, stop: Stop = never) -> LinearJob:
         """The steps of a training, on reduced data; its time starts now."""
         began = time.monotonic()
         reduction = reduce(dataset, self.domain)
-        return LinearJob(
-            dataset, reduction, self.target_of(reduction), self.keep, solver, listener, stop, began
-        )
+        keep = KEEPS[0] if self.keep is None else self.keep
+        return LinearJob(dataset, reduction, self.target_of(reduction), keep, solver, listener, stop, began)
 
     def _finish(self, job: LinearJob, stages: list[Units], solves: list[Solve]) -> Trained:
         networks = [job.network(units) for units in stages]
         options = (*flat_options(self), ("target", job.target))
-        report = report_on(
-            networks[-1], job.dataset, self.name, options, solves, time.monotonic() - job.began
-        )
+        report = report_on(networks[-1], job.dataset, self.name, options, solves, time.monotonic() - job.began)
         if job.too_large:
             report = replace(report, notes=("the data are too large for branch and bound: local search only",))
         return Trained(networks[-1], report, tuple(networks[:-1]))

@@ -15,11 +15,14 @@ from mip2mcu.files import check_writable
 from mip2mcu.mip.solver import OptionValue, Solver, check_solver, write_model
 from mip2mcu.parallel import executor
 from mip2mcu.progress import Listener, Stop, silent, stop_on_interrupt
+from mip2mcu.train.choice import choose
 from mip2mcu.train.ensemble import combined, members, named_solves, train_members
 from mip2mcu.train.formulation import Formulation
 from mip2mcu.train.registry import FORMULATIONS
 from mip2mcu.train.trained import Trained, flat_options, report_on
 
+CHOICE_SHARE = 0.3
+"""Most of the time limit that the choice of open options may take."""
 DEFAULT_TIME_LIMIT = 60.0
 """Seconds of a training where neither a time limit nor a node limit is given."""
 
@@ -41,6 +44,7 @@ def formulation_named(name: str, options: Mapping[str, Any] | None = None) -> Fo
 _WANTED = {
     "int | None": "a whole number",
     "float": "a number",
+    "float | None": "a number",
     "str": "a word",
     "tuple[int, ...]": "whole numbers such as 8,4",
 }
@@ -52,8 +56,8 @@ def _fits(value: Any, annotation: str) -> bool:
         return isinstance(value, Sequence) and all(type(v) is int for v in value)
     if annotation == "int | None":
         return value is None or type(value) is int
-    if annotation == "float":
-        return type(value) in (int, float)
+    if annotation in ("float", "float | None"):
+        return type(value) in (int, float) or (value is None and annotation == "float | None")
     return isinstance(value, str)
 
 
@@ -94,16 +98,17 @@ def train(
     check_solver(engine)
     parts = members(dataset, ensemble)
     with stop_on_interrupt() if stop is None else nullcontext(stop) as stopped, executor(workers) as run:
+        seconds = None if time_limit is None else CHOICE_SHARE * time_limit
+        choice = choose(chosen, dataset, ensemble, engine, run, seconds=seconds, listener=listener, stop=stopped)
+        chosen = choice.formulation
         trained = train_members(chosen, parts, engine, run, began=began, listener=listener, stop=stopped)
     network = combined(dataset, ensemble, [one.network for one in trained])
-    earlier = tuple(
-        combined(dataset, ensemble, stage) for stage in zip(*(t.earlier for t in trained), strict=True)
-    )
+    earlier = tuple(combined(dataset, ensemble, stage) for stage in zip(*(t.earlier for t in trained), strict=True))
     used = (*flat_options(chosen), ("ensemble", ensemble if len(parts) > 1 else "none"))
-    report = report_on(
-        network, dataset, chosen.name, used, named_solves(parts, trained), time.monotonic() - began
-    )
+    report = report_on(network, dataset, chosen.name, used, named_solves(parts, trained), time.monotonic() - began)
     notes = tuple(dict.fromkeys(note for one in trained for note in one.report.notes))
+    if choice.note:
+        notes = (choice.note, *notes)
     if time_limit is not None and report.status != "optimal":
         notes += ("ended by a limit in seconds: another run may end elsewhere, one with a node limit alone does not",)
     return Trained(network, replace(report, workers=min(workers, len(parts)), notes=notes), earlier)
