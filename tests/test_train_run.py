@@ -148,7 +148,7 @@ def test_events_name_the_part_and_count_the_finished_ones():
 
 def test_a_time_limit_covers_the_whole_training():
     data = random_data(3, rows=60, inputs=12, classes=3)
-    report = train(data, time_limit=3.0).report
+    report = train(data, FIXED, time_limit=3.0).report
     assert report.seconds < 8
 
 
