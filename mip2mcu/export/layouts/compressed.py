@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mip2mcu.export.flash import fetch_supports
-from mip2mcu.export.layouts.base import Encoding, LayerContext, Lowered, sum_type
+from mip2mcu.export.layouts.base import Encoding, LayerContext, Lowered, Profile, product_turns, sum_type
 from mip2mcu.export.layouts.lists import first_column, loop_type
 from mip2mcu.export.layouts.rice import RiceCode, best_code, by_frequency, from_chunks, to_chunks
 from mip2mcu.export.literals import Column, Table, column, table, tables_in, unsigned_column
@@ -30,9 +30,10 @@ VALUE_LIMIT = 256
 class Compressed:
     """The weights of a layer as bits, unit by unit.
 
-    first     by unit, the input from which its gaps count
-    counts    by unit, the number of non-zero weights
-    values    of non-zero weights, the most frequent first
+    first             by unit, the input from which its gaps count
+    counts            by unit, the number of non-zero weights
+    values            of non-zero weights, the most frequent first
+    gap_quotients     of all gaps together; rank_quotients alike
     """
 
     bits: str
@@ -41,6 +42,8 @@ class Compressed:
     values: tuple[int, ...]
     gap_code: RiceCode
     rank_code: RiceCode
+    gap_quotients: int = 0
+    rank_quotients: int = 0
 
     def weights(self, inputs: int) -> IntArray:
         """The weights (units, inputs) back."""
@@ -79,7 +82,8 @@ def _compress(weights: IntArray, first: IntArray) -> Compressed:
     gap_code, rank_code = best_code(gaps), best_code(ranks, len(values))
     bits = "".join(gap_code.bits(g) + rank_code.bits(r) for g, r in zip(gaps.tolist(), ranks.tolist(), strict=True))
     counts = np.bincount(units, minlength=len(weights))
-    return Compressed(bits, first, counts, values, gap_code, rank_code)
+    quotients = (int((n >> code.remainder).sum()) for n, code in ((gaps, gap_code), (ranks, rank_code)))
+    return Compressed(bits, first, counts, values, gap_code, rank_code, *quotients)
 
 
 @dataclass(frozen=True)
@@ -137,7 +141,8 @@ class CompressedLayout:
         sum_low, sum_high = prefix_range(layer.weights, layer.bias, low, high)
         ends = np.stack([layer.weights * low, layer.weights * high])
         product = sum_type(int(ends.min()), int(ends.max()), context)
-        details = _details(compress(layer.weights), layer, context, product)
+        packed = compress(layer.weights)
+        details = _details(packed, layer, context, product)
         tables = tables_in(details.first or "", details.counts, details.values or "", details.codes, details.bias)
         return Lowered(
             layout=self.name,
@@ -150,6 +155,7 @@ class CompressedLayout:
             sum_high=sum_high,
             sum_type=sum_type(sum_low, sum_high, context),
             supports=fetch_supports(context.target, details.codes),
+            profile=_profile(packed, details, context),
         )
 
 
@@ -185,6 +191,21 @@ def _details(packed: Compressed, layer: Dense, context: LayerContext, product_ty
         non_zeros=int(packed.counts.sum()),
         bits=len(packed.bits),
     )
+
+
+def _profile(packed: Compressed, details: CompressedDetails, context: LayerContext) -> Profile:
+    variant = f"compressed.{details.codes.c_type}.{'ranks' if details.ranked else 'signs'}"
+    remainder_bits = details.gap_bits + (details.rank_bits if details.ranked else 0)
+    turns = {
+        "unit": len(packed.counts),
+        "first": len(packed.counts) if details.first is not None else 0,
+        "weight": details.non_zeros,
+        "gap": packed.gap_quotients,
+        "rank": packed.rank_quotients if details.ranked else 0,
+        "chunk": len(details.codes.values),
+        "rest": details.non_zeros * remainder_bits if details.codes.c_type == "uint8_t" else 0,
+    }
+    return Profile(variant, turns | (product_turns(details.non_zeros, context) if details.ranked else {}))
 
 
 def unpack_table(codes: Table) -> str:
