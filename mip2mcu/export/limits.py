@@ -12,7 +12,7 @@ _SMALLER = "choose a layout that needs less, or train a smaller network"
 
 
 def check_limits(program: Program) -> None:
-    """Raise `ExportError` where an array of ``program`` is longer, or all constants are larger, than its target takes."""
+    """Raise `ExportError` where an array of ``program`` is longer, or its constants larger, than its target takes."""
     target = program.target
     for name, elements, size in _tensors(program):
         if elements > target.index_limit:
