@@ -14,7 +14,8 @@ Source: W. Mula, N. Kurz, D. Lemire, "Faster population counts using AVX2 instru
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from itertools import product
@@ -92,6 +93,16 @@ class Schedule:
     wide: bool
     lane_high: int
     cost: int
+
+    @property
+    def parts(self) -> dict[str, int]:
+        """How many additions of three and of two words there are, and planes and groups of them across columns."""
+        return {
+            "full": sum(len(step.terms) == 2 for step in self.steps),
+            "half": sum(len(step.terms) == 1 and step.carry != "" for step in self.steps),
+            "plane": sum(len(group.terms) for group in self.groups),
+            "group": len(self.groups),
+        }
 
 
 def plane_name(level: int) -> str:
@@ -243,6 +254,21 @@ class Chain:
         turn = 3 * 2 ** len(self.planes) + _FULL_COST * len(self.steps) // 2 + _PLANE_COST
         return turn * self.repeat + self.rest.cost
 
+    @property
+    def row_parts(self) -> Counter[str]:
+        """How often each part runs in a row."""
+        turns = {part: self.repeat * count for part, count in self._turn_parts.items()}
+        return Counter({"word": self.rest.words, **self.rest.parts}) + Counter(turns)
+
+    @property
+    def code_parts(self) -> Counter[str]:
+        """How often each part stands in the code."""
+        return Counter({"word": self.rest.words, **self.rest.parts}) + Counter(self._turn_parts)
+
+    @property
+    def _turn_parts(self) -> dict[str, int]:
+        return {"block": 1, "word": 2 ** len(self.planes), "full": len(self.steps)}
+
 
 def chain(words: int, kept: int) -> Chain:
     """A row of ``words`` words of one plane each, ``2**kept`` a turn; there is at least one turn."""
@@ -284,6 +310,17 @@ def _cut(words: int, size: int, masks: int, column_high: int) -> tuple[Block, ..
     count, rest = divmod(words, size)
     blocks = (Block(schedule(size, masks, column_high), count),)
     return blocks if rest == 0 else (*blocks, Block(schedule(rest, masks, column_high), 1))
+
+
+def row_parts(blocks: Sequence[Block], masks: int) -> tuple[Counter[str], Counter[str]]:
+    """How often each part runs in a row of words with ``masks`` magnitude planes, and stands in its code."""
+    row, code = Counter[str](), Counter[str]()
+    for block in blocks:
+        words = block.schedule.words
+        parts = {"word": words, "mask": words * max(0, masks - 1), "block": 1, **block.schedule.parts}
+        code.update(parts)
+        row.update({part: block.repeat * count for part, count in parts.items()})
+    return row, code
 
 
 def _row_cost(blocks: tuple[Block, ...]) -> int:

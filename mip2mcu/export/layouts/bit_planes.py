@@ -19,13 +19,24 @@ Three ways to count, each with its partial:
 from __future__ import annotations
 
 from collections.abc import Sequence
+from collections import Counter
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mip2mcu.export.carry_save import COLUMN_LIMIT, Block, Chain, Schedule, Step, chain, plan_blocks, schedule
-from mip2mcu.export.layouts.base import Binary, Encoding, LayerContext, Lowered, sum_type
+from mip2mcu.export.carry_save import (
+    COLUMN_LIMIT,
+    Block,
+    Chain,
+    Schedule,
+    Step,
+    chain,
+    plan_blocks,
+    row_parts,
+    schedule,
+)
+from mip2mcu.export.layouts.base import Binary, Encoding, LayerContext, Lowered, Profile, sum_type
 from mip2mcu.export.literals import Column, Table, column, tables_in, word_table
 from mip2mcu.export.packing import WordArray, pack_bits, split_planes
 from mip2mcu.layers import Activation, Dense, Layer
@@ -245,6 +256,7 @@ class BitPlanesLayout:
             sum_high=high,
             sum_type=accumulator,
             supports=_supports(details, context),
+            profile=_profile(layer.units, details),
         )
 
 
@@ -404,6 +416,27 @@ def _chain(length: int, masks: int, context: LayerContext) -> Chain | None:
 
 def _unsigned(high: int) -> str:
     return "uint8_t" if high < 2**8 else "uint16_t" if high < 2**16 else "uint32_t"
+
+
+# ---- what they take ------------------------------------------------------------------------------------------------
+
+
+def _profile(units: int, details: RowsDetails | SharedDetails | BytesDetails) -> Profile:
+    """Parts are the additions in columns and those of the sums across columns, by row."""
+    masks = {0: "binary", 1: "ternary"}.get(details.masks, "planes")
+    if isinstance(details, SharedDetails):
+        code = Counter(details.schedule.parts)
+        row, rows, variant = Counter({"word": 1}) + code, -(-units // details.share), f"shared{details.share}.{masks}"
+    elif isinstance(details, BytesDetails) and details.chain is not None:
+        row, code, rows, variant = details.chain.row_parts, details.chain.code_parts, units, f"bytes.{masks}.chain"
+    else:
+        row, code = row_parts(details.blocks, details.masks)
+        rows, variant = units, f"bytes.{masks}"
+        if isinstance(details, RowsDetails):
+            variant = f"rows.{masks}.{details.total or 'whole'}"
+    return Profile(
+        f"bit_planes.{variant}", {"unit": units, **{part: rows * count for part, count in row.items()}}, dict(code)
+    )
 
 
 # ---- functions that the partials call ------------------------------------------------------------------------------
