@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -88,7 +89,7 @@ def train_command(
     if write_model is not None:
         written = write_models(training, write_model, chosen, ensemble=ensemble)
         tell(f"wrote {written[0]}" + (f" and {len(written) - 1} more, one a member" if len(written) > 1 else ""))
-    live = console.LiveLine()
+    live, began = console.LiveLine(), time.monotonic()
     trained = train(
         training,
         chosen,
@@ -99,7 +100,7 @@ def train_command(
         workers=workers,
         solver=solver,
         solver_options=_pairs(solver_options),
-        listener=live.silent if as_json else lambda event: live.show(_progress(event)),
+        listener=live.silent if as_json else lambda event: live.show(_progress(event, time.monotonic() - began)),
     )
     live.clear()
     trained.network.save(out)
@@ -214,16 +215,18 @@ def _introduce(tell: Any, data: str, training: Dataset) -> None:
         tell(f"  and {len(training.notes) - 12} more notes like these")
 
 
-def _progress(event: Progress) -> str:
-    done = f"[{event.done}/{event.total}] " if event.total else ""
-    numbers_shown = ""
+def _progress(event: Progress, seconds: float) -> str:
+    parts = [f"{seconds:.0f} s"]
+    if event.total:
+        parts.append(f"[{event.done}/{event.total}]")
+    parts.append(event.stage)
     if event.incumbent is not None:
-        numbers_shown += f"  incumbent {event.incumbent:g}"
+        parts.append(f"incumbent {event.incumbent:g}")
     if event.bound is not None:
-        numbers_shown += f"  bound {event.bound:.6g}"
+        parts.append(f"bound {event.bound:.6g}")
     if event.gap is not None:
-        numbers_shown += f"  gap {100 * event.gap:.1f} %"
-    return f"{done}{event.stage}{numbers_shown}  {event.seconds:.1f} s"
+        parts.append(f"gap {100 * event.gap:.1f} %")
+    return "  ".join(part for part in parts if part)
 
 
 def _report(trained: Trained, results: dict[str, Evaluation]) -> None:
@@ -251,11 +254,15 @@ def _proof(trained: Trained) -> str:
     report = trained.report
     if report.status == "optimal":
         return f"all {len(report.solves)} solves are proved optimal"
-    gaps = [solve.gap for solve in report.solves if solve.gap is not None]
-    text = f"incumbent: {report.proved} of {len(report.solves)} solves are proved optimal"
-    return text + (
-        f", the largest gap of the others is {100 * max(gaps):.1f} %" if gaps else ", the others have no bound"
-    )
+    stages = []
+    for total in report.totals:
+        text = f"{total.name} {total.exact:,}"
+        if total.bound:
+            text += f", bound {total.bound:,.0f}"
+        if total.gap is not None:
+            text += f", gap {100 * total.gap:.1f} %"
+        stages.append(f"{text}, {total.proved} of {total.solves} solves proved optimal")
+    return "incumbent: " + "\n       ".join(stages)
 
 
 def _summary(trained: Trained, results: dict[str, Evaluation], out: str) -> dict[str, Any]:
