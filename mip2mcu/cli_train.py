@@ -223,7 +223,7 @@ def _progress(event: Progress, seconds: float) -> str:
     if event.incumbent is not None:
         parts.append(f"incumbent {event.incumbent:g}")
     if event.bound is not None:
-        parts.append(f"bound {event.bound:.6g}")
+        parts.append(f"bound {event.bound + 0.0:.6g}")
     if event.gap is not None:
         parts.append(f"gap {100 * event.gap:.1f} %")
     return "  ".join(part for part in parts if part)
