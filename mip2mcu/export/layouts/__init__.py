@@ -17,6 +17,7 @@ from mip2mcu.export.layouts.lists import Coding
 from mip2mcu.export.layouts.pool import PoolLayout
 from mip2mcu.export.layouts.sparse import SparseLayout
 from mip2mcu.export.layouts.ternary2 import Ternary2Layout
+from mip2mcu.export.layouts.unrolled import UnrolledLayout
 
 LAYOUTS: dict[str, Layout] = {
     layout.name: layout
@@ -32,6 +33,7 @@ LAYOUTS: dict[str, Layout] = {
         Csr8Layout(),
         Ternary2Layout(),
         CompressedLayout(),
+        UnrolledLayout(),
         ConvLayout(),
         PoolLayout(),
     )
