@@ -94,7 +94,6 @@ class CompressedDetails:
     values             of the ranks; None for ternary weights, whose rank is a bit: 1 for +1
     gap_bits           of a gap's remainder; its quotient counts in steps of ``gap_step``
     rank_bits, ...     the same of a rank, with the largest multiple of ``rank_step`` that a quotient reaches
-    rest_type          C type of a remainder that is read bit by bit
     product_type       holds every single product
     """
 
@@ -108,7 +107,6 @@ class CompressedDetails:
     rank_bits: int
     rank_step: int
     rank_high: int
-    rest_type: str
     count_type: str
     product_type: str
     non_zeros: int
@@ -185,7 +183,6 @@ def _details(packed: Compressed, layer: Dense, context: LayerContext, product_ty
         rank_bits=rank.remainder,
         rank_step=1 << rank.remainder,
         rank_high=rank.largest_quotient << rank.remainder,
-        rest_type="uint8_t" if max(gap.remainder, rank.remainder) <= 8 else "uint16_t",
         count_type=loop_type(int(packed.counts.max()), context.target),
         product_type=product_type,
         non_zeros=int(packed.counts.sum()),

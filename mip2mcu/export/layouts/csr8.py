@@ -17,7 +17,7 @@ import numpy as np
 from mip2mcu.export.flash import fetch_supports
 from mip2mcu.export.layouts.base import Encoding, LayerContext, Lowered, Profile, product_turns, sum_type
 from mip2mcu.export.layouts.bridges import STEP_LIMIT
-from mip2mcu.export.layouts.lists import UNROLL, count_table, first_column, loop_type, run_turns
+from mip2mcu.export.layouts.lists import UNROLL, compares_pointers, count_table, first_column, loop_type, run_turns
 from mip2mcu.export.literals import Column, Table, column, tables_in
 from mip2mcu.layers import Dense, Layer
 from mip2mcu.ranges import IntArray, prefix_range
@@ -43,6 +43,7 @@ class CsrDetails:
     product_type: str
     count_type: str
     unroll: int
+    to_end: bool
     non_zeros: int
     bridges: int
 
@@ -100,6 +101,7 @@ class Csr8Layout:
             product_type=product_type,
             count_type=loop_type(int(counts.max()), context.target),
             unroll=1 if context.compact else UNROLL,
+            to_end=compares_pointers(context),
             non_zeros=non_zeros,
             bridges=int(counts.sum()) - non_zeros,
         )
