@@ -19,7 +19,7 @@ def linked_bytes(
     """Bytes of flash of ``functions`` and everything that they call, the libraries' share included."""
     keep = (f"-Wl,-e,{functions[0]}", *(f"-Wl,-u,{name}" for name in functions))
     output = objects[0].with_suffix(".linked")
-    links = ("-nostdlib", *keep, "-Wl,--gc-sections", "-Wl,--no-warnings")
+    links = ("-nostdlib", *keep, "-Wl,--gc-sections")
     toolchain.compile(objects, (*flags, *links), output, objects[0].parent)
     with output.open("rb") as stream:
         return sum(

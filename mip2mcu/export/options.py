@@ -9,6 +9,9 @@ from mip2mcu.errors import ExportError
 
 Goal = Literal["balanced", "speed", "size"]
 
+AUTO = "auto"
+"""As the name of a layout: the planner chooses."""
+
 UNROLL_BYTES = 32 * 1024
 """Most bytes of straight-line code for one layer, unless the user allows more or less."""
 
@@ -17,7 +20,8 @@ UNROLL_BYTES = 32 * 1024
 class ExportOptions:
     """Raises `ExportError` for an unknown goal and for a negative budget.
 
-    layout             the layout of every layer, see `mip2mcu.export.layouts`; None: the planner chooses
+    layout             the layout of every layer, see `mip2mcu.export.layouts`, or one a layer, separated by commas;
+                       `AUTO`, or None: the planner chooses
     optimize           what the planner prefers
     max_flash          most bytes of code and constants; None: no limit
     max_ram            most bytes of static memory, scratch and stack; None: no limit
@@ -39,6 +43,17 @@ class ExportOptions:
             limit = getattr(self, name)
             if limit is not None and limit < 0:
                 raise ExportError(f"{name} is {limit}: give a number of bytes from 0 up")
+
+    def layout_of(self, index: int) -> str:
+        """Name of the layout of layer ``index``, or `AUTO`; raises `ExportError` where there is no name for it."""
+        names = [name.strip() for name in (self.layout or AUTO).split(",")]
+        if len(names) == 1:
+            return names[0]
+        if index >= len(names):
+            raise ExportError(
+                f"{len(names)} layouts are named, none for layer {index}: name one a layer, or one for all layers"
+            )
+        return names[index]
 
     @property
     def unroll_bytes(self) -> int:

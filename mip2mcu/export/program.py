@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from math import prod
 from typing import Any
 
+from mip2mcu.export.costs import NOTHING, cost, decision_item, quantizer_items
 from mip2mcu.export.deciding import DecisionProgram, lower_decision
 from mip2mcu.export.documentation import (
     ClassDoc,
@@ -21,16 +22,16 @@ from mip2mcu.export.documentation import (
 from mip2mcu.export.fusing import Step, join_pools
 from mip2mcu.export.layouts import Binary, Encoding, LayerContext, Lowered, Work
 from mip2mcu.export.layouts.base import activation_kind, input_kind
-from mip2mcu.export.literals import Column, Table, tables_in, unsigned_column, value_type
+from mip2mcu.export.literals import TYPE_BYTES, Column, Table, tables_in, unsigned_column, value_type
 from mip2mcu.export.names import Macros, check_name
 from mip2mcu.export.options import ExportOptions
 from mip2mcu.export.packing import WORD_BITS, words_for
-from mip2mcu.export.planner import choose
+from mip2mcu.export.planner import Fixed, Plan, Task, epilogue_kind, plan_layouts, survey
 from mip2mcu.export.quantizing import QuantizerProgram, lower_quantizer
 from mip2mcu.export.scratch import Scratch, plan
 from mip2mcu.export.selftest import SelftestProgram, lower_selftest
 from mip2mcu.export.targets import Target
-from mip2mcu.layers import Activation, Requantisation
+from mip2mcu.layers import Layer
 from mip2mcu.network import Network
 
 ABI = 1
@@ -121,6 +122,7 @@ class Program:
     scratch        where the tensors between the layers lie
     calls          C arguments of each layer's function
     sums           number of sums of the last layer; they lie in [sum_low, sum_high]
+    plan           why the layouts were chosen, and what the program is predicted to take
     """
 
     name: str
@@ -141,6 +143,7 @@ class Program:
     quantizer: QuantizerProgram | None
     selftest: SelftestProgram
     supports: tuple[str, ...]
+    plan: Plan
 
     @property
     def packed(self) -> bool:
@@ -171,12 +174,15 @@ def lower(network: Network, target: Target, name: str, options: ExportOptions) -
     """
     check_name(name)
     steps = join_pools(network.layers)
-    contexts = [_context(network, steps, k, target, options) for k in range(len(steps))]
-    lowered = [choose(step.layer, context, options) for step, context in zip(steps, contexts, strict=True)]
-    layers = tuple(_link(network, steps, k, lowered) for k in range(len(lowered)))
-    scratch = plan([_tensor(layer) for layer in layers[:-1]], [entry.work for entry in lowered], options.static_scratch)
+    tasks = [_task(network, steps, k, target, options) for k in range(len(steps))]
+    surveyed = [survey(task, options) for task in tasks]
     low, high = network.layer_ranges[-1]
     decision = lower_decision(network.decision, low, high)
+    quantizer = None if network.quantizer is None else lower_quantizer(network.quantizer, target)
+    planned = plan_layouts(tasks, surveyed, options, _fixed(decision, quantizer, target, len(low)))
+    lowered = planned.lowered
+    layers = tuple(_link(network, steps, k, lowered) for k in range(len(lowered)))
+    scratch = plan([_tensor(layer) for layer in layers[:-1]], [entry.work for entry in lowered], options.static_scratch)
     macros = Macros(name, frozenset(f"{name.upper()}_{macro}" for macro in _FIXED_MACROS))
     features = () if network.quantizer is None else describe_features(network.quantizer, macros)
     return Program(
@@ -195,9 +201,25 @@ def lower(network: Network, target: Target, name: str, options: ExportOptions) -
         sum_low=int(low.min()),
         sum_high=int(high.max()),
         decision=decision,
-        quantizer=None if network.quantizer is None else lower_quantizer(network.quantizer, target),
+        quantizer=quantizer,
         selftest=lower_selftest(network, layers[0].input.encoding),
         supports=_supports(layers, decision),
+        plan=planned,
+    )
+
+
+def _fixed(
+    decision: DecisionProgram, quantizer: QuantizerProgram | None, target: Target, sums: int
+) -> Fixed:
+    """What the program takes beside its layers; `predict` holds the sums, and the scores of votes, on the stack."""
+    deciding = cost(decision_item(decision), target) or NOTHING
+    quantizing = [] if quantizer is None else [cost(item, target) or NOTHING for item in quantizer_items(quantizer)]
+    tables = 0 if quantizer is None else quantizer.table_bytes
+    return Fixed(
+        instructions=deciding.instructions,
+        flash=deciding.code + tables + sum(one.code for one in quantizing),
+        ram=TYPE_BYTES["int32_t"] * (sums + (decision.scores if decision.members else 0)) + deciding.stack,
+        packs=quantizer is None,
     )
 
 
@@ -223,6 +245,11 @@ def _kind(network: Network, steps: tuple[Step, ...], k: int) -> Binary | None:
     return activation_kind(steps[k - 1].layer) if k else input_kind(network.input_low, network.input_high)
 
 
+def _task(network: Network, steps: tuple[Step, ...], k: int, target: Target, options: ExportOptions) -> Task:
+    values = _buffer(network, steps, k, Encoding.VALUES)
+    return Task(steps[k].layer, _context(network, steps, k, target, options), values.c_type)
+
+
 def _context(
     network: Network, steps: tuple[Step, ...], k: int, target: Target, options: ExportOptions
 ) -> LayerContext:
@@ -240,9 +267,8 @@ def _context(
     )
 
 
-def _link(network: Network, steps: tuple[Step, ...], k: int, lowered: list[Lowered]) -> LayerProgram:
+def _link(network: Network, steps: tuple[Step, ...], k: int, lowered: tuple[Lowered, ...]) -> LayerProgram:
     step = steps[k]
-    activation = getattr(step.layer, "activation", Activation.NONE)
     last = k + 1 == len(steps)
     output = _sums_buffer(network) if last else _buffer(network, steps, k + 1, lowered[k + 1].reads)
     return LayerProgram(
@@ -252,7 +278,7 @@ def _link(network: Network, steps: tuple[Step, ...], k: int, lowered: list[Lower
         lowered=lowered[k],
         input=_buffer(network, steps, k, lowered[k].reads),
         output=output,
-        epilogue=_epilogue(step.reads, activation, getattr(step.layer, "requantisation", None), output.encoding),
+        epilogue=_epilogue(step.reads, step.layer, output.encoding),
     )
 
 
@@ -275,14 +301,13 @@ def _sums_buffer(network: Network) -> Buffer:
     return Buffer(Encoding.VALUES, "int32_t", low.size, low.size, int(low.min()), int(high.max()))
 
 
-def _epilogue(k: int, activation: Activation, requantisation: Requantisation | None, encoding: Encoding) -> Epilogue:
-    if requantisation is not None:
-        return Epilogue(
-            "requantised",
-            pre=unsigned_column(f"layer{k}_pre", requantisation.pre),
-            mult=unsigned_column(f"layer{k}_mult", requantisation.mult),
-            shift=unsigned_column(f"layer{k}_shift", requantisation.shift),
-        )
-    if activation is Activation.SIGN:
-        return Epilogue("bit" if encoding is Encoding.BITS else "sign")
-    return Epilogue("sum")
+def _epilogue(k: int, layer: Layer, encoding: Encoding) -> Epilogue:
+    kind, requantisation = epilogue_kind(layer, encoding), getattr(layer, "requantisation", None)
+    if requantisation is None:
+        return Epilogue(kind)
+    return Epilogue(
+        kind,
+        pre=unsigned_column(f"layer{k}_pre", requantisation.pre),
+        mult=unsigned_column(f"layer{k}_mult", requantisation.mult),
+        shift=unsigned_column(f"layer{k}_shift", requantisation.shift),
+    )
