@@ -7,11 +7,11 @@ are cheap to multiply by, otherwise a unit after the other without a multiplicat
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import numpy as np
 
-from mip2mcu.export.layouts.base import Encoding, LayerContext, Lowered, sum_type
+from mip2mcu.export.layouts.base import Encoding, LayerContext, Lowered, Profile, sum_type
 from mip2mcu.export.layouts.straight_line import (
     Block,
     Part,
@@ -93,7 +93,15 @@ class UnrolledLayout:
             sum_type=accumulator,
             supports=("settle",),
             code_bytes=effort.code_bytes,
+            profile=_profile(order, effort),
         )
+
+
+def _profile(order: Order, effort: Effort) -> Profile:
+    """All code runs once, so that its steps are both turns and statements."""
+    steps = {name: int(count) for name, count in asdict(effort.steps).items() if name != "signed"}
+    way = order.way.name.lower() + (".factors" if order.factors else "")
+    return Profile(f"unrolled.{way}", steps, steps)
 
 
 def _plan(layer: Dense, context: LayerContext) -> tuple[Order, Effort]:
