@@ -21,7 +21,7 @@ class ExportOptions:
     """Raises `ExportError` for an unknown goal and for a negative budget.
 
     layout             the layout of every layer, see `mip2mcu.export.layouts`, or one a layer, separated by commas;
-                       `AUTO`, or None: the planner chooses
+                       "NAME/compact" and "NAME/fast" are its two kinds of code; `AUTO`, or None: the planner chooses
     optimize           what the planner prefers
     max_flash          most bytes of code and constants; None: no limit
     max_ram            most bytes of static memory, scratch and stack; None: no limit

@@ -103,12 +103,13 @@ def epilogue_kind(layer: Layer, written: Encoding) -> str:
 def survey(task: Task, options: ExportOptions) -> list[Candidate]:
     """Every layout for ``task`` that ``options`` allow, refusals included; `priced` adds the costs."""
     found: list[Candidate] = []
-    for name, layout in _named(task, options).items():
+    allowed, kinds = _named(task, options)
+    for name, layout in allowed.items():
         refusal = layout.accepts(task.layer, task.context)
         if refusal is not None:
             found.append(Candidate(name, refusal=refusal))
             continue
-        variants = [(compact, _lower(layout, task, compact)) for compact in _compactness(options)]
+        variants = [(compact, _lower(layout, task, compact)) for compact in kinds]
         if len(variants) == 2 and variants[0][1].profile == variants[1][1].profile:
             variants.pop()
         found += [_checked(Candidate(name, compact, lowered), task.context.target) for compact, lowered in variants]
@@ -122,10 +123,6 @@ def priced(candidate: Candidate, task: Task, written: Encoding) -> Candidate:
         return candidate
     item = layer_item(lowered, epilogue_kind(task.layer, written), task.input_type(lowered.reads), target)
     return replace(candidate, cost=cost(item, target))
-
-
-def _compactness(options: ExportOptions) -> tuple[bool, ...]:
-    return (True, False) if options.optimize == "size" else (False, True)
 
 
 def _lower(layout: Layout, task: Task, compact: bool) -> Lowered:
@@ -142,16 +139,25 @@ def _checked(candidate: Candidate, target: Target) -> Candidate:
     return Candidate(candidate.layout, candidate.compact, refusal=refusal)
 
 
-def _named(task: Task, options: ExportOptions) -> dict[str, Layout]:
-    """The layouts that ``options`` allow; convolutions and pools that the named one does not take keep theirs."""
-    name = options.layout_of(task.context.index)
+def _named(task: Task, options: ExportOptions) -> tuple[dict[str, Layout], tuple[bool, ...]]:
+    """The layouts that ``options`` allow, and with which kinds of code (compact or not), the preferred one first.
+
+    Convolutions and pools that the named layout does not take keep theirs.
+    """
+    name, _, kind = options.layout_of(task.context.index).partition("/")
+    if kind not in _KINDS:
+        raise ExportError(f"there is no kind {kind!r} of layout {name}: choose {name}/fast or {name}/compact")
+    kinds = _KINDS[kind] or ((True, False) if options.optimize == "size" else (False, True))
     if name == AUTO:
-        return LAYOUTS
+        return LAYOUTS, kinds
     if name not in LAYOUTS:
         raise ExportError(f"there is no layout {name!r}: choose one of {', '.join(LAYOUTS)}")
     if not isinstance(task.layer, Dense) and LAYOUTS[name].accepts(task.layer, task.context):
-        return LAYOUTS
-    return {name: LAYOUTS[name]}
+        return LAYOUTS, kinds
+    return {name: LAYOUTS[name]}, kinds
+
+
+_KINDS: dict[str, tuple[bool, ...]] = {"": (), "fast": (False,), "compact": (True,)}
 
 
 def _usable(task: Task, every: Iterable[Candidate]) -> list[Candidate]:

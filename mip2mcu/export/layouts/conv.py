@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mip2mcu.export.fusing import PooledConv2d
-from mip2mcu.export.layouts.base import Binary, Encoding, LayerContext, Lowered, Work, sum_type
+from mip2mcu.export.layouts.base import Binary, Encoding, LayerContext, Lowered, Profile, Work, sum_type
 from mip2mcu.export.layouts.pool import Division, exact_division
 from mip2mcu.export.literals import Column, Table, accumulator_type, column, count_type, table, tables_in, value_type
 from mip2mcu.export.targets import Target
@@ -190,7 +190,25 @@ class ConvLayout:
             sum_high=high,
             sum_type=accumulator,
             work=_work(details),
+            profile=_profile(details),
         )
+
+
+def _profile(details: ConvDetails) -> Profile:
+    """Parts are calls for a tile of sums, and what happens within."""
+    channels, down, across = details.output
+    tiles = channels * down * details.cell.rows * details.tiles.count
+    band = details.band
+    turns = {
+        "unit": channels * down * across,
+        "tile": tiles,
+        "row": tiles * details.image[0] * details.kernel[0],
+        "weight": tiles * details.kernel_size,
+        "product": tiles * details.kernel_size * details.tiles.size,
+        "lift": tiles * details.tiles.size if details.cell.area > 1 else 0,
+        "copy": 0 if band is None else details.bands * details.image[0] * band.rows * band.columns,
+    }
+    return Profile("conv" if details.cell.area == 1 else "conv.pooled", turns)
 
 
 def tap_range(layer: Conv2d, context: LayerContext) -> tuple[IntArray, IntArray]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import prod
 
-from mip2mcu.export.layouts.base import Encoding, LayerContext, Lowered, sum_type
+from mip2mcu.export.layouts.base import Encoding, LayerContext, Lowered, Profile, sum_type
 from mip2mcu.export.literals import count_type
 from mip2mcu.layers import AveragePool, Layer, MaxPool, Shape
 
@@ -91,7 +91,8 @@ class PoolLayout:
         most = area * high + area // 2
         if average:
             low, high = area // 2, most
-        _, down, across = layer.output_shape(context.input_shape)
+        channels, down, across = layer.output_shape(context.input_shape)
+        values = channels * down * across
         return Lowered(
             layout=self.name,
             partial="average_pool" if average else "max_pool",
@@ -111,6 +112,7 @@ class PoolLayout:
             sum_low=low,
             sum_high=high,
             sum_type=sum_type(low, high, context),
+            profile=Profile(f"pool.{'average' if average else 'maximum'}", {"unit": values, "read": values * area}),
         )
 
 
