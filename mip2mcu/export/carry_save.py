@@ -48,7 +48,8 @@ Operand: TypeAlias = Word | str
 
 @dataclass(frozen=True)
 class Step:
-    """One addition: ``total`` += ``terms``, which gives ``carry``. Without a carry, ``total`` begins as its only term.
+    """One addition: ``total`` += ``terms``, which gives ``carry``. Without a carry, ``total`` begins as its only term,
+    or, where it ``is_top``, cannot overflow.
 
     new_plane    the carry is the first word of its weight and is added to later
     reads        words of the block that no step before has read
@@ -59,6 +60,7 @@ class Step:
     carry: str = ""
     new_plane: bool = False
     reads: tuple[int, ...] = ()
+    is_top: bool = False
 
 
 @dataclass(frozen=True)
@@ -113,17 +115,20 @@ def plane_name(level: int) -> str:
 class _Adder:
     """Collects steps; ``pending`` holds what waits at each level: a plane's name first, then one term."""
 
-    def __init__(self, kept: int = 0) -> None:
-        """The planes of the levels below ``kept`` exist already."""
+    def __init__(self, kept: int = 0, top: int | None = None) -> None:
+        """The planes of the levels below ``kept`` exist already; ``top`` is the level that never overflows."""
         self.steps: list[Step] = []
         self.pending: dict[int, list[Operand]] = {level: [plane_name(level)] for level in range(kept)}
+        self.top = top
         self.carries = 0
         self.words_read = 0
 
     def push(self, level: int, term: Operand) -> None:
         """Add ``term`` of weight 2**level, at once where it is the third there."""
         waiting = self.pending.setdefault(level, [])
-        if not waiting:
+        if level == self.top:
+            self.append(plane_name(level), (term,), is_top=True)
+        elif not waiting:
             if isinstance(term, Word):
                 self.append(plane_name(level), (term,))
             waiting.append(plane_name(level))
@@ -143,10 +148,12 @@ class _Adder:
         self.append(plane_name(level), terms, carry, first)
         self.push(level + 1, carry)
 
-    def append(self, total: str, terms: tuple[Operand, ...], carry: str = "", new_plane: bool = False) -> None:
+    def append(
+        self, total: str, terms: tuple[Operand, ...], carry: str = "", new_plane: bool = False, is_top: bool = False
+    ) -> None:
         """Append a step."""
         end = 1 + max((term.index for term in terms if isinstance(term, Word)), default=-1)
-        self.steps.append(Step(total, terms, carry, new_plane, tuple(range(self.words_read, end))))
+        self.steps.append(Step(total, terms, carry, new_plane, tuple(range(self.words_read, end)), is_top))
         self.words_read = max(self.words_read, end)
 
 
@@ -283,6 +290,18 @@ def chain(words: int, kept: int) -> Chain:
         behind.push(0, Word(index, 0))
     closed = _closed(behind, rest, 8 * (2**kept - 1 + rest))
     return Chain(repeat, tuple(plane_name(level) for level in range(kept)), tuple(adder.steps), carry, closed)
+
+
+def turn(words: int, masks: int, planes: int) -> tuple[Step, ...]:
+    """The steps that add ``words`` words to ``planes`` planes that exist already and hold all that is ever counted."""
+    adder = _Adder(planes, top=planes - 1)
+    for index in range(words):
+        for mask in range(masks):
+            adder.push(mask, Word(index, mask))
+    for level in range(planes):
+        if len(adder.pending[level]) == 2:
+            adder.close(level)
+    return tuple(adder.steps)
 
 
 @dataclass(frozen=True)

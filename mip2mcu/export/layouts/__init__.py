@@ -7,6 +7,7 @@ name in the tests' list of layouts, which compares it with the reference on rand
 from __future__ import annotations
 
 from mip2mcu.export.layouts.base import Binary, Encoding, LayerContext, Layout, Lowered, Work
+from mip2mcu.export.layouts.bit_columns import BitColumnsLayout
 from mip2mcu.export.layouts.bit_planes import BitPlanesLayout
 from mip2mcu.export.layouts.compressed import CompressedLayout
 from mip2mcu.export.layouts.conv import ConvLayout
@@ -24,6 +25,7 @@ LAYOUTS: dict[str, Layout] = {
     for layout in (
         BitPlanesLayout(),
         DenseLayout(),
+        BitColumnsLayout(),
         SparseLayout("sparse_delta8", Coding.DELTA8),
         SparseLayout("sparse_index8", Coding.INDEX8),
         SparseLayout("sparse_index16", Coding.INDEX16),
