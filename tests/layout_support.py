@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Sequence
 
 import numpy as np
@@ -9,6 +10,7 @@ import numpy as np
 from mip2mcu.decisions import Argmax
 from mip2mcu.export import TARGETS, Export, generate
 from mip2mcu.export.packing import pack_bits
+from mip2mcu.export.scratch import Home
 from mip2mcu.layers import Activation, Dense, Requantisation
 from mip2mcu.network import Network
 from mip2mcu.verify.cores import core_for
@@ -27,6 +29,8 @@ from tests.export_support import (
 
 CORES = ("cortex-m0", "rv32imc")
 """Instruction sets on which every layout is compared with `Network`."""
+EVERY_CORE = (*CORES, "cortex-m4", "avr")
+"""One instruction set a variant of code."""
 
 
 def network_of(*layers: Dense, low=0, high=255) -> Network:
@@ -106,6 +110,22 @@ def assert_exact_on_core(network: Network, folder, layout: str, target: str) -> 
     if harness.description.input_packed:
         np.testing.assert_array_equal(harness.pack(rows), pack_bits(rows))
     assert harness.selftest() == 0
+
+
+def assert_defined(networks: Sequence[Network], folder, layout: str, target="host") -> None:
+    """No run of the C of ``networks`` reads outside of its arrays or does what C leaves undefined; selftests pass."""
+    exports = exports_of(networks, target, layout)
+    memory = [entry.program.scratch.home is Home.CALLER for entry in exports]
+    lines = [f'#include "{entry.name}.h"' for entry in exports]
+    lines += [f"static {e.name}_scratch_t memory{k};" for k, e in enumerate(exports) if memory[k]]
+    calls = [f"{e.name}_selftest({f'&memory{k}' if memory[k] else ''})" for k, e in enumerate(exports)]
+    main = folder / "main.c"
+    main.write_text("\n".join([*lines, f"int main(void) {{ return {' | '.join(calls)}; }}", ""]), encoding="ascii")
+    program = folder / "program"
+    checks = ("-std=c99", "-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-o", str(program))
+    compile_quietly(["gcc"], [*write(exports, folder), main], *checks)
+    result = subprocess.run([program], capture_output=True, text=True, check=False)
+    assert (result.returncode, result.stderr) == (0, "")
 
 
 def assert_avr_compiles_quietly(network: Network, folder, layout: str) -> None:

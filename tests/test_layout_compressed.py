@@ -13,8 +13,9 @@ from mip2mcu.export.layouts.compressed import compress, unpack_table
 from mip2mcu.export.layouts.rice import RiceCode, best_code, by_frequency, from_chunks, to_chunks
 from mip2mcu.layers import Activation, Dense
 from tests.layout_support import (
-    CORES,
+    EVERY_CORE,
     assert_avr_compiles_quietly,
+    assert_defined,
     assert_exact,
     assert_exact_on_core,
     linear,
@@ -87,10 +88,10 @@ def test_unpacking_gives_the_weights_back(seed, values):
 # ---- tables and size -----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("target", "code"), [("host", 0b11_10_0110_0000_0000), ("generic", 0b11_10_0110)])
-def test_bits_of_a_tiny_layer(target, code):
+@pytest.mark.parametrize(("target", "codes"), [("host", [0b11_10_0110_0000_0000, 0]), ("generic", [0b11_10_0110])])
+def test_bits_of_a_tiny_layer(target, codes):
     export = generate(linear([[1, -1, 0, 1], [0, 0, 0, 0]]), target, layout=LAYOUT)
-    assert tables(export) == {"counts": [3, 0], "codes": [code]}
+    assert tables(export) == {"counts": [3, 0], "codes": codes}
 
 
 def test_tables_hold_the_bits():
@@ -159,7 +160,7 @@ def test_extremes_are_exact(target, tmp_path):
     assert_exact(networks, tmp_path, LAYOUT, target)
 
 
-@pytest.mark.parametrize("target", CORES)
+@pytest.mark.parametrize("target", EVERY_CORE)
 @pytest.mark.parametrize("values", [TERNARY, FEW_BITS], ids=["ternary", "3 bits"])
 def test_cores_equal_network(target, values, tmp_path):
     rng = np.random.default_rng(3)
@@ -171,3 +172,9 @@ def test_cores_equal_network(target, values, tmp_path):
 @pytest.mark.parametrize("values", [TERNARY, SKEWED], ids=["ternary", "skewed"])
 def test_avr_compiles_quietly(values, tmp_path):
     assert_avr_compiles_quietly(random_network(4, values), tmp_path, LAYOUT)
+
+
+@pytest.mark.parametrize("target", ["host", "generic"])
+def test_c_reads_no_other_memory(target, tmp_path):
+    networks = [random_network(seed, SKEWED) for seed in range(20, 26)]
+    assert_defined(networks, tmp_path, LAYOUT, target)

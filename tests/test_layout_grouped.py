@@ -11,8 +11,9 @@ from mip2mcu.errors import ExportError
 from mip2mcu.export import generate
 from mip2mcu.layers import Activation, Dense
 from tests.layout_support import (
-    CORES,
+    EVERY_CORE,
     assert_avr_compiles_quietly,
+    assert_defined,
     assert_exact,
     assert_exact_on_core,
     linear,
@@ -21,7 +22,8 @@ from tests.layout_support import (
     tables,
 )
 
-LAYOUTS = ("grouped_delta8", "grouped_index8", "grouped_index16")
+CODINGS, KINDS = ("delta8", "index8", "index16"), ("fast", "compact")
+LAYOUTS = tuple(f"grouped_{coding}/{kind}" for coding in CODINGS for kind in KINDS)
 FEW_BITS = tuple(range(-7, 8))
 
 
@@ -82,7 +84,7 @@ def test_bridges_over_wide_gaps_are_weights_of_other_magnitudes():
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("values", [FEW_BITS, (-90, -64, -5, -1, 2, 64), (-300, 300)], ids=["3 bits", "six", "wide"])
-@settings(max_examples=2, deadline=None, phases=[Phase.generate])  # each example is a compilation
+@settings(max_examples=1, deadline=None, phases=[Phase.generate])  # each example is a compilation
 @given(seeds=st.lists(st.integers(0, 2**32 - 1), min_size=6, max_size=6, unique=True))
 def test_c_equals_network(layout, values, seeds, tmp_path_factory):
     assert_exact([random_network(seed, values) for seed in seeds], tmp_path_factory.mktemp("grouped"), layout)
@@ -110,7 +112,7 @@ def test_extremes_are_exact(layout, tmp_path):
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-@pytest.mark.parametrize("target", CORES)
+@pytest.mark.parametrize("target", EVERY_CORE)
 def test_cores_equal_network(layout, target, tmp_path):
     rng = np.random.default_rng(3)
     hidden = Dense(rng.integers(-3, 4, (33, 300)), rng.integers(-99, 99, 33), Activation.SIGN)
@@ -121,3 +123,10 @@ def test_cores_equal_network(layout, target, tmp_path):
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_avr_compiles_quietly(layout, tmp_path):
     assert_avr_compiles_quietly(random_network(4, FEW_BITS), tmp_path, layout)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("target", ["host", "generic"])
+def test_c_reads_no_other_memory(target, layout, tmp_path):
+    networks = [random_network(seed, FEW_BITS) for seed in range(20, 26)]
+    assert_defined(networks, tmp_path, layout, target)

@@ -12,8 +12,9 @@ from mip2mcu.export import generate
 from mip2mcu.export.layouts.bridges import STEP_LIMIT, bridged, total_weights
 from mip2mcu.layers import Activation, Dense
 from tests.layout_support import (
-    CORES,
+    EVERY_CORE,
     assert_avr_compiles_quietly,
+    assert_defined,
     assert_exact,
     assert_exact_on_core,
     linear,
@@ -22,7 +23,8 @@ from tests.layout_support import (
     tables,
 )
 
-LAYOUTS = ("sparse_delta8", "sparse_index8", "sparse_index16")
+CODINGS, KINDS = ("delta8", "index8", "index16"), ("fast", "compact")
+LAYOUTS = tuple(f"sparse_{coding}/{kind}" for coding in CODINGS for kind in KINDS)
 TERNARY = (-1, 1)
 
 
@@ -142,7 +144,7 @@ def test_wider_weights_are_refused_with_their_magnitude():
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-@settings(max_examples=3, deadline=None, phases=[Phase.generate])  # each example is a compilation
+@settings(max_examples=1, deadline=None, phases=[Phase.generate])  # each example is a compilation
 @given(seeds=st.lists(st.integers(0, 2**32 - 1), min_size=8, max_size=8, unique=True))
 def test_c_equals_network(layout, seeds, tmp_path_factory):
     assert_exact([random_network(seed, TERNARY) for seed in seeds], tmp_path_factory.mktemp("sparse"), layout)
@@ -169,7 +171,7 @@ def test_extremes_are_exact(layout, tmp_path):
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-@pytest.mark.parametrize("target", CORES)
+@pytest.mark.parametrize("target", EVERY_CORE)
 def test_cores_equal_network(layout, target, tmp_path):
     rng = np.random.default_rng(3)
     hidden = Dense(rng.integers(-1, 2, (33, 300)), rng.integers(-99, 99, 33), Activation.SIGN)
@@ -180,3 +182,10 @@ def test_cores_equal_network(layout, target, tmp_path):
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_avr_compiles_quietly(layout, tmp_path):
     assert_avr_compiles_quietly(random_network(4, TERNARY), tmp_path, layout)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("target", ["host", "generic"])
+def test_c_reads_no_other_memory(target, layout, tmp_path):
+    networks = [random_network(seed, TERNARY) for seed in range(20, 26)]
+    assert_defined(networks, tmp_path, layout, target)

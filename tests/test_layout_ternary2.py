@@ -12,8 +12,9 @@ from mip2mcu.export import generate
 from mip2mcu.export.layouts.ternary2 import pack_fields, pack_planes, unpack_fields, unpack_planes
 from mip2mcu.layers import Activation, Dense
 from tests.layout_support import (
-    CORES,
+    EVERY_CORE,
     assert_avr_compiles_quietly,
+    assert_defined,
     assert_exact,
     assert_exact_on_core,
     linear,
@@ -22,7 +23,7 @@ from tests.layout_support import (
     tables,
 )
 
-LAYOUT = "ternary2"
+LAYOUT = "ternary2/fast"
 TERNARY = (-1, 1)
 TARGETS = ("host", "generic", "cortex-m4")
 """One for each variant: words, bytes, planes."""
@@ -101,7 +102,7 @@ def test_extremes_are_exact(target, tmp_path):
     assert_exact(networks, tmp_path, LAYOUT, target)
 
 
-@pytest.mark.parametrize("target", [*CORES, "cortex-m3"])
+@pytest.mark.parametrize("target", EVERY_CORE)
 def test_cores_equal_network(target, tmp_path):
     rng = np.random.default_rng(3)
     hidden = Dense(rng.integers(-1, 2, (33, 300)), rng.integers(-99, 99, 33), Activation.SIGN)
@@ -111,3 +112,9 @@ def test_cores_equal_network(target, tmp_path):
 
 def test_avr_compiles_quietly(tmp_path):
     assert_avr_compiles_quietly(random_network(4, TERNARY), tmp_path, LAYOUT)
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_c_reads_no_other_memory(target, tmp_path):
+    networks = [random_network(seed, TERNARY) for seed in range(20, 26)]
+    assert_defined(networks, tmp_path, LAYOUT, target)

@@ -161,7 +161,8 @@ def _details(packed: Compressed, layer: Dense, context: LayerContext, product_ty
     prefix, index, gap, rank = context.prefix, context.index, packed.gap_code, packed.rank_code
     assert rank.largest_quotient is not None
     width = 8 if context.target.int_bits < 32 else 16
-    chunks = to_chunks(packed.bits, width, len(packed.bits) // width + 1)
+    ahead = 1 if width == 16 else 0  # a window of 16 bits or more has read one chunk that it does not use
+    chunks = to_chunks(packed.bits, width, max(1, -(-len(packed.bits) // width) + ahead))
     codes = Table(
         f"{prefix}_codes",
         f"uint{width}_t",
