@@ -51,6 +51,7 @@ class Subject:
     frames      the rows
     answers     what it must write, all rows together
     counted     its functions, each called once a row
+    linked      its functions that count for flash and stack
     scratch     bytes that the caller provides
     flags       further ones of the compiler
     libraries   what the linker reads behind it, such as Path("-lm")
@@ -63,6 +64,7 @@ class Subject:
     frames: tuple[bytes, ...]
     answers: bytes
     counted: tuple[str, ...]
+    linked: tuple[str, ...]
     scratch: int = 0
     flags: tuple[str, ...] = ()
     libraries: tuple[Path, ...] = ()
@@ -96,6 +98,7 @@ class Figures:
 def model_subject(export: Export, network: Network, rows: IntArray) -> Subject:
     """The generated model: counted are predict, sums and, where inputs are packed, pack; on ``rows`` (n, inputs)."""
     name, program = export.name, export.program
+    fills = program.packed or program.quantizer is not None
     static = program.scratch.home is Home.STATIC
     array = f"{name}_input" if static else f"{name}_row"
     own = ["&" + f"{name}_memory"] if program.scratch.home is Home.CALLER else []
@@ -120,6 +123,7 @@ def model_subject(export: Export, network: Network, rows: IntArray) -> Subject:
         frames=tuple(row.astype("u1" if program.packed else _element(program)).tobytes() for row in rows),
         answers=np.column_stack([network.predict(rows), network.sums(rows)]).astype("<i4").tobytes(),
         counted=(f"{name}_predict", f"{name}_sums", *((f"{name}_pack",) if program.packed else ())),
+        linked=(f"{name}_predict", f"{name}_{'quantize' if program.quantizer else 'pack'}")[: 1 + fills],
         scratch=program.scratch.caller_bytes,
     )
 
@@ -243,18 +247,17 @@ def _figures(
     toolchain: Toolchain,
     flags: tuple[str, ...],
 ) -> Figures:
-    linked = [name for name in subject.counted if not name.endswith("_sums")]
-    sizes = footprint.measure(path, linked)
+    sizes = footprint.measure(path, subject.linked)
     assert sizes is not None
     flash = sizes.flash
     if sizes.library_calls:
-        flash = linked_bytes([path, *subject.libraries], linked, toolchain, (*flags, *subject.flags))
+        flash = linked_bytes([path, *subject.libraries], subject.linked, toolchain, (*flags, *subject.flags))
     return Figures(
         flash=flash,
         constants=sizes.constants,
         static=sizes.ram,
         scratch=subject.scratch,
-        stack=max(counts[name].stack or stack[name] for name in linked),
+        stack=max(counts[name].stack or stack[name] for name in subject.linked if name in counts),
         instructions={name.removeprefix(f"{subject.name}_"): counts[name].maximum for name in subject.counted},
         library_calls=sizes.library_calls,
     )

@@ -60,6 +60,7 @@ def plain_subject(name: str, network: Network, rows: IntArray, target: Target | 
         frames=tuple(row.astype("u1").tobytes() for row in rows),
         answers=network.predict(rows).astype("<i4").tobytes(),
         counted=(f"{name}_predict",),
+        linked=(f"{name}_predict",),
     )
 
 
@@ -138,6 +139,7 @@ def emlearn_subject(name: str, network: Network, rows: IntArray, target: Target 
         frames=tuple(row.tobytes() for row in features),
         answers=model.predict(features).astype("<i4").tobytes(),
         counted=(f"{name}_predict",),
+        linked=(f"{name}_predict",),
         flags=(f"-I{Path(emlearn.includedir)}", *_FLOAT_FLAGS.get(find_target(target).name, ())),
         libraries=(Path("-lm"), Path("-lc")),
     )

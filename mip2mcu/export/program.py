@@ -174,7 +174,7 @@ def lower(network: Network, target: Target, name: str, options: ExportOptions) -
     """
     check_name(name)
     steps = join_pools(network.layers)
-    tasks = [_task(network, steps, k, target, options) for k in range(len(steps))]
+    tasks = tasks_of(network, target, options)
     surveyed = [survey(task, options) for task in tasks]
     low, high = network.layer_ranges[-1]
     decision = lower_decision(network.decision, low, high)
@@ -245,9 +245,11 @@ def _kind(network: Network, steps: tuple[Step, ...], k: int) -> Binary | None:
     return activation_kind(steps[k - 1].layer) if k else input_kind(network.input_low, network.input_high)
 
 
-def _task(network: Network, steps: tuple[Step, ...], k: int, target: Target, options: ExportOptions) -> Task:
-    values = _buffer(network, steps, k, Encoding.VALUES)
-    return Task(steps[k].layer, _context(network, steps, k, target, options), values.c_type)
+def tasks_of(network: Network, target: Target, options: ExportOptions) -> list[Task]:
+    """What the planner chooses layouts for: the layers, convolutions with the pools behind them as one."""
+    steps = join_pools(network.layers)
+    values = [_buffer(network, steps, k, Encoding.VALUES).c_type for k in range(len(steps))]
+    return [Task(step.layer, _context(network, steps, k, target, options), values[k]) for k, step in enumerate(steps)]
 
 
 def _context(
