@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
-from hypothesis import Phase, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from mip2mcu.errors import ExportError
 from mip2mcu.export import generate
 from mip2mcu.export.carry_save import Group, Schedule, Step, Word, plan_blocks, schedule
-from mip2mcu.export.layouts import bit_planes
+from mip2mcu.export.layouts.bit_planes import BitPlanesLayout
 from mip2mcu.layers import Activation, Dense
 from mip2mcu.network import Network
 from tests.layout_support import (
@@ -25,6 +27,18 @@ from tests.layout_support import (
 
 VARIANTS = ("host", "generic", "cortex-m0", "cortex-m4")
 """Targets whose C differs: with and without products, with values and masks kept in registers."""
+
+
+@pytest.fixture(params=[False, True], ids=["fast", "compact"])
+def compact(request, monkeypatch) -> bool:
+    """Both sizes of code, whatever the planner prefers."""
+    lower = BitPlanesLayout.lower
+
+    def forced(layout, layer, context):
+        return lower(layout, layer, replace(context, compact=request.param))
+
+    monkeypatch.setattr(BitPlanesLayout, "lower", forced)
+    return request.param
 
 
 # ---- the schedule --------------------------------------------------------------------------------------------------
@@ -101,10 +115,9 @@ def test_blocks_cover_a_row(words, code):
     assert sum(block.schedule.cost for block in blocks) <= code
 
 
-def test_rows_of_up_to_1240_inputs_are_one_straight_line():
-    for inputs, repeats in ((1240, [1]), (2480, [2])):
-        (layer,) = generate(linear(np.ones((1, inputs)), high=1), "cortex-m0", layout="bit_planes").program.layers
-        assert [block.repeat for block in layer.details.blocks] == repeats
+@pytest.mark.parametrize(("words", "repeats"), [(25, [1]), (40, [1]), (80, [2])])
+def test_rows_of_up_to_40_words_are_one_straight_line(words, repeats):
+    assert [block.repeat for block in plan_blocks(words, 1, 1, 400)] == repeats
 
 
 # ---- tables --------------------------------------------------------------------------------------------------------
@@ -126,14 +139,16 @@ def test_few_bit_weights_have_a_mask_for_each_bit_of_their_magnitude():
     assert tables(generate(linear(weights, high=1), layout="bit_planes")) == {"planes": expected}
 
 
-def test_two_units_of_at_most_16_inputs_share_a_word():
+@pytest.mark.parametrize("compact", [False], indirect=True)
+def test_two_units_of_at_most_16_inputs_share_a_word(compact):
     network = linear([[-1, 1, 1] * 4, [1, -1, -1] * 4, [-1] * 12], high=1)
     export = generate(network, layout="bit_planes")
     assert tables(export) == {"planes": [0xDB60249, 0xFFF], "offset": [-4, -8, -12]}
     assert (export.program.layers[0].details.share, export.program.layers[0].details.surplus) == (2, 1)
 
 
-def test_four_units_of_at_most_8_inputs_share_a_word():
+@pytest.mark.parametrize("compact", [False], indirect=True)
+def test_four_units_of_at_most_8_inputs_share_a_word(compact):
     network = linear([[-1, 1], [1, -1], [-1, -1], [1, 1], [-1, 1]], high=1)
     export = generate(network, layout="bit_planes")
     assert tables(export) == {"planes": [0x00030201, 0x1], "offset": [-1, -1, -2, 0, -1]}
@@ -194,23 +209,28 @@ def random_small_network(seed: int) -> Network:
 
 
 @pytest.mark.parametrize("target", VARIANTS)
-@settings(max_examples=3, deadline=None, phases=[Phase.generate])  # each example is a compilation
+@settings(
+    max_examples=2,  # each is a compilation of eight networks
+    deadline=None,
+    phases=[Phase.generate],
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
 @given(seeds=st.lists(st.integers(0, 2**32 - 1), min_size=8, max_size=8, unique=True))
-def test_c_equals_network(target, seeds, tmp_path_factory):
+def test_c_equals_network(target, compact, seeds, tmp_path_factory):
     networks = [random_binary_network(seed) for seed in seeds]
     assert_exact(networks, tmp_path_factory.mktemp("planes"), "bit_planes", target)
 
 
-@pytest.mark.parametrize("target", ["host", "cortex-m4"])
-def test_small_code_equals_network(target, tmp_path, monkeypatch):
-    monkeypatch.setattr(bit_planes, "_FAST_CODE", bit_planes._COMPACT_CODE)
-    networks = [random_binary_network(seed) for seed in range(12)]
-    wide = [linear(np.where(np.arange(n) % 3, 1, -1)[None, :], high=1) for n in (800, 1024, 8192, 65535)]
-    assert_exact([*networks, *wide], tmp_path, "bit_planes", target)
+@pytest.mark.parametrize("target", ["host", "cortex-m4", "generic"])
+def test_rows_of_any_length_equal_network(target, compact, tmp_path):
+    rng = np.random.default_rng(5)
+    inputs = (800, 992, 993, 1024, 8192, 65535)
+    wide = [linear(rng.choice(values, (1, n)), high=1) for n in inputs for values in ([-1, 1], [-1, 0, 1], [-3, 2])]
+    assert_exact(wide, tmp_path, "bit_planes", target)
 
 
 @pytest.mark.parametrize("target", VARIANTS)
-def test_extremes_are_exact(target, tmp_path):
+def test_extremes_are_exact(target, compact, tmp_path):
     heavy = np.full((1, 2100), 4095)
     networks = [
         linear(np.zeros((2, 7)), high=1),
@@ -231,7 +251,7 @@ def test_extremes_are_exact(target, tmp_path):
 
 @pytest.mark.parametrize("target", [*CORES, "avr"])
 @pytest.mark.parametrize(("inputs", "limit"), [(300, 1), (64, 1), (800, 0), (70, 7), (9, 0), (17, 300), (400, 1)])
-def test_cores_equal_network(inputs, limit, target, tmp_path):
+def test_cores_equal_network(inputs, limit, target, compact, tmp_path):
     rng = np.random.default_rng(3)
 
     def weights(*shape):

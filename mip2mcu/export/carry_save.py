@@ -28,8 +28,8 @@ _NIBBLE_HIGH, _BYTE_HIGH, _HALF_HIGH = 15, 255, 65535
 
 COLUMN_LIMIT = _HALF_HIGH // 16
 """Most that a column of a block may count: the 16 columns of a lane then fit into it."""
-_BLOCK_LIMIT = 40
-_LOOP_COST, _LOOP_START = 4, 4
+_BLOCK_LIMIT = 48
+_LOOP_COST, _LOOP_START, _REST_COST = 4, 4, 12
 _FULL_COST, _HALF_COST, _PLANE_COST, _GROUP_COST = 10, 5, 14, 8
 """Instructions times two of a step with two and with one new word, and of a plane and a group in the horizontal sum."""
 
@@ -344,4 +344,5 @@ def row_parts(blocks: Sequence[Block], masks: int) -> tuple[Counter[str], Counte
 
 def _row_cost(blocks: tuple[Block, ...]) -> int:
     loops = sum(_LOOP_START + _LOOP_COST * block.repeat for block in blocks if block.repeat > 1)
+    loops += _REST_COST * (len(blocks) - 1)
     return loops + sum(block.schedule.cost * block.repeat for block in blocks)

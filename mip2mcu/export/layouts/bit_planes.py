@@ -9,10 +9,11 @@ input and sign agree, so that one count a magnitude bit is enough:
 The bracket before the counts is a constant, the table ``offset``. Weights without a zero and of one magnitude bit need
 no mask: ``a`` itself is counted, for the unused bits of the last word are 0 in inputs and signs alike.
 
-Three ways to count, each with its partial:
+Four ways to count, each with its partial:
 
     bit_planes_rows      a unit at a time, by the carry-save adder of `mip2mcu.export.carry_save`
     bit_planes_shared    at most 16 inputs: the rows of 2 or 4 units share a word
+    bit_planes_calls     small code: word by word, in a function that layers share
     bit_planes_bytes     on cores of 8 bits: as the first, byte by byte
 """
 
@@ -21,6 +22,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -187,6 +189,25 @@ class SharedDetails:
 
 
 @dataclass(frozen=True)
+class CallsDetails:
+    """Numbers of the partial ``bit_planes_calls``.
+
+    planes      for each unit and word: the signs, then the mask, if any
+    stride      words of ``planes`` a word of input
+    step        the count is worth 2**step
+    words       of a row of inputs
+    function    that counts a row: a partial of ``templates/support/``
+    """
+
+    planes: Table
+    offset: Column
+    stride: int
+    step: int
+    words: int
+    function: str
+
+
+@dataclass(frozen=True)
 class BytesDetails:
     """Numbers of the partial ``bit_planes_bytes``.
 
@@ -260,12 +281,15 @@ class BitPlanesLayout:
         )
 
 
-def _lower(
-    planes: Planes, fires: bool, context: LayerContext
-) -> tuple[str, RowsDetails | SharedDetails | BytesDetails]:
+Details: TypeAlias = RowsDetails | SharedDetails | CallsDetails | BytesDetails
+
+
+def _lower(planes: Planes, fires: bool, context: LayerContext) -> tuple[str, Details]:
     """The partial that suits the core, and its numbers."""
     if context.target.word_bits == 8:
         return "bit_planes_bytes", _bytes(planes, fires, context)
+    if context.compact and len(planes.masks) <= 1:
+        return "bit_planes_calls", _calls(planes, context)
     shared = _shared(planes, context)
     return ("bit_planes_rows", _rows(planes, context)) if shared is None else ("bit_planes_shared", shared)
 
@@ -280,20 +304,36 @@ def _has_free_shifts(context: LayerContext) -> bool:
     return context.target.family == "arm" and context.target.registers > 8
 
 
+# ---- calls -------------------------------------------------------------------------------------------------------
+
+
+def _calls(planes: Planes, context: LayerContext) -> CallsDetails:
+    table = _row_table(planes, context)
+    stride = len(planes.interleaved)
+    words = table.row // stride
+    masked, long = "_masked" * len(planes.masks), "_long" * (8 * words > 255)
+    return CallsDetails(table, _offsets(planes, context), stride, planes.step, words, f"bits_count{masked}{long}")
+
+
+def _row_table(planes: Planes, context: LayerContext) -> Table:
+    words = np.stack([pack_bits(plane) for plane in planes.interleaved], axis=2)
+    row = words.shape[1] * words.shape[2]
+    return word_table(f"{context.prefix}_planes", words, row=row, comment=planes.explain(context.index))
+
+
 # ---- a unit at a time ----------------------------------------------------------------------------------------------
 
 
 def _rows(planes: Planes, context: LayerContext) -> RowsDetails:
-    words = np.stack([pack_bits(plane) for plane in planes.interleaved], axis=2)
-    row_words, stride = words.shape[1:]
+    table = _row_table(planes, context)
+    stride = len(planes.interleaved)
+    row_words = table.row // stride
     code = _COMPACT_CODE if context.compact else _FAST_CODE
     blocks = plan_blocks(row_words, max(1, len(planes.masks)), planes.column_high, code)
     total = _total(blocks, row_words, planes.column_high)
     count_high = int(planes.counted.max())
     return RowsDetails(
-        planes=word_table(
-            f"{context.prefix}_planes", words, row=row_words * stride, comment=planes.explain(context.index)
-        ),
+        planes=table,
         offset=_offsets(planes, context),
         stride=stride,
         masks=len(planes.masks),
@@ -421,8 +461,10 @@ def _unsigned(high: int) -> str:
 # ---- what they take ------------------------------------------------------------------------------------------------
 
 
-def _profile(units: int, details: RowsDetails | SharedDetails | BytesDetails) -> Profile:
+def _profile(units: int, details: Details) -> Profile:
     """Parts are the additions in columns and those of the sums across columns, by row."""
+    if isinstance(details, CallsDetails):
+        return Profile(f"bit_planes.{details.function}", {"unit": units, "word": units * details.words})
     masks = {0: "binary", 1: "ternary"}.get(details.masks, "planes")
     if isinstance(details, SharedDetails):
         code = Counter(details.schedule.parts)
@@ -442,7 +484,9 @@ def _profile(units: int, details: RowsDetails | SharedDetails | BytesDetails) ->
 # ---- functions that the partials call ------------------------------------------------------------------------------
 
 
-def _supports(details: RowsDetails | SharedDetails | BytesDetails, context: LayerContext) -> tuple[str, ...]:
+def _supports(details: Details, context: LayerContext) -> tuple[str, ...]:
+    if isinstance(details, CallsDetails):
+        return (details.function,)
     if isinstance(details, BytesDetails):
         return _byte_supports(details)
     steps = [step for entry in details.schedules for step in entry.steps]
