@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import product
+
 import numpy as np
 import pytest
 from hypothesis import Phase, given, settings
@@ -10,6 +12,8 @@ from hypothesis import strategies as st
 from mip2mcu.errors import ExportError
 from mip2mcu.export import generate
 from mip2mcu.export.layouts.bridges import STEP_LIMIT, bridged, total_weights
+from mip2mcu.export.layouts.list_ranges import running_range
+from mip2mcu.export.layouts.lists import Entries
 from mip2mcu.layers import Activation, Dense
 from tests.layout_support import (
     EVERY_CORE,
@@ -121,6 +125,22 @@ def test_an_input_added_and_subtracted_again_does_not_widen_the_range_for_good()
     network = linear([unit_of({0: 1, 256: 1, 257: -1}), unit_of({255: 1})], high=10)
     lowered = generate(network, layout="sparse_delta8").program.layers[0].lowered
     assert (lowered.sum_low, lowered.sum_high) == (-10, 30)
+
+
+@given(seed=st.integers(0, 2**32 - 1))
+def test_range_is_what_the_corners_of_the_inputs_reach(seed):
+    rng = np.random.default_rng(seed)
+    low = rng.integers(-9, 5, 3)
+    high = low + rng.integers(0, 9, 3)
+    unit = np.sort(rng.integers(0, 2, int(rng.integers(0, 9))))
+    entries = Entries(unit, np.zeros_like(unit), rng.choice([-1, 1], len(unit)), rng.integers(0, 3, len(unit)))
+    start = rng.integers(-5, 6, 2)
+    reached = [int(s) for s in start]
+    for corner in product(*zip(low, high, strict=True)):
+        for j in range(2):
+            steps = (entries.sign * np.array(corner)[entries.position])[unit == j]
+            reached += (start[j] + np.cumsum(steps)).tolist()
+    assert running_range(entries, start, low, high) == (min(reached), max(reached))
 
 
 def test_sums_of_16_bits_where_int_has_16_bits():

@@ -16,14 +16,13 @@ import numpy as np
 
 from mip2mcu.export.flash import fetch_supports
 from mip2mcu.export.layouts.base import Encoding, LayerContext, Lowered, Profile, sum_type
+from mip2mcu.export.layouts.list_ranges import level_range, running_range
 from mip2mcu.export.layouts.lists import (
     Coding,
     build_lists,
-    level_range,
     list_details,
     list_variant,
     magnitudes,
-    running_range,
 )
 from mip2mcu.export.literals import tables_in
 from mip2mcu.layers import Dense, Layer
@@ -59,7 +58,7 @@ class GroupedLayout:
         levels = magnitudes(layer.weights)
         lists = build_lists(layer.weights, levels, self.coding, context)
         ends = (context.input_low, context.input_high)
-        running_low, running_high = running_range(lists.units, np.zeros_like(layer.bias), *ends)
+        running_low, running_high = running_range(lists.flat, np.zeros_like(layer.bias), *ends)
         low, high = level_range(lists, levels, layer.bias, *ends)
         details = list_details(
             lists, layer, levels, self.coding, context, running_type=sum_type(running_low, running_high, context)

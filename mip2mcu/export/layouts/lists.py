@@ -15,9 +15,9 @@ with v_(m+1) = 0, which is sum_i w_i x_i without one multiplication a weight. Th
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum
+from functools import cached_property
 from itertools import pairwise
 from typing import TypeAlias
 
@@ -28,7 +28,7 @@ from mip2mcu.export.layouts.bridges import Runs, bridged
 from mip2mcu.export.literals import Column, Table, column, unsigned_column
 from mip2mcu.export.targets import Target
 from mip2mcu.layers import Dense
-from mip2mcu.ranges import IntArray, sum_range
+from mip2mcu.ranges import IntArray
 
 PAGE = 256
 """Inputs that a uint8_t index tells apart."""
@@ -57,6 +57,16 @@ UnitRuns: TypeAlias = tuple[Run, ...]
 """The runs of one unit in the order of emission."""
 
 
+@dataclass(frozen=True, eq=False)
+class Entries:
+    """Entries of lists, int64 (entries,) each: the input ``position``, added (``sign`` +1) or subtracted."""
+
+    unit: IntArray
+    level: IntArray
+    sign: IntArray
+    position: IntArray
+
+
 @dataclass(frozen=True)
 class Lists:
     """Every unit's runs and what they are in flash.
@@ -79,6 +89,18 @@ class Lists:
         paged = units * levels * self.pages if self.pages > 1 else 0
         first = units if self.first is not None else 0
         return {"unit": units, "first": first, "page": paged, **run_turns(self.counts, unroll)}
+
+    @cached_property
+    def flat(self) -> Entries:
+        """All entries in the order of emission."""
+        runs = [(j, run) for j, runs in enumerate(self.units) for run in runs]
+        lengths = [len(run.positions) for _, run in runs]
+        return Entries(
+            unit=np.repeat([j for j, _ in runs], lengths),
+            level=np.repeat([run.level for _, run in runs], lengths),
+            sign=np.repeat([run.sign for _, run in runs], lengths),
+            position=np.array([q for _, run in runs for q in run.positions], dtype=np.int64),
+        )
 
     @property
     def tables(self) -> tuple[Table, ...]:
@@ -198,16 +220,21 @@ def factors(levels: tuple[int, ...]) -> tuple[int, ...]:
 
 def build_lists(weights: IntArray, levels: tuple[int, ...], coding: Coding, context: LayerContext) -> Lists:
     """The runs of ``weights`` (units, inputs), counted from input 0 or from each unit's first: what is smaller."""
-    rows = [_runs_by_value(row, levels) for row in weights]
-    starts = np.array([min((run[0] for run in runs.values() if run), default=0) for runs in rows])
+    rows = _runs_by_value(weights, levels)
+    starts = np.where(weights.any(axis=1), (weights != 0).argmax(axis=1), 0)
     candidates = [_write(rows, levels, coding, np.zeros_like(starts), context)]
     if coding is not Coding.INDEX16 and starts.any():
         candidates.append(_write(rows, levels, coding, starts, context))
     return min(candidates, key=lambda lists: (lists.bytes, lists.pages))
 
 
-def _runs_by_value(row: IntArray, levels: tuple[int, ...]) -> Runs:
-    return {sign * v: np.flatnonzero(row == sign * v).tolist() for v in levels for sign in (1, -1)}
+def _runs_by_value(weights: IntArray, levels: tuple[int, ...]) -> list[Runs]:
+    rows: list[dict[int, list[int]]] = [{sign * v: [] for v in levels for sign in (1, -1)} for _ in weights]
+    units, positions = np.nonzero(weights)
+    found = weights[units, positions]
+    for j, i, value in zip(units.tolist(), positions.tolist(), found.tolist(), strict=True):
+        rows[j][value].append(i)
+    return list(rows)
 
 
 def _write(
@@ -273,51 +300,3 @@ def first_column(first: IntArray, context: LayerContext) -> Column | None:
     comment = f"Layer {context.index}: the input from which each unit's positions count."
     return unsigned_column(f"{context.prefix}_first", first, comment=comment) if first.any() else None
 
-
-# ---- ranges --------------------------------------------------------------------------------------------------------
-
-
-def running_range(units: Iterable[UnitRuns], start: IntArray, low: IntArray, high: IntArray) -> tuple[int, int]:
-    """Smallest and largest value that a sum of all entries takes, entry by entry, from ``start`` (units,) on."""
-    ends = [_prefix_ends(runs, low, high) for runs in units]
-    least = min(int(begin + below) for begin, (below, _) in zip(start, ends, strict=True))
-    return least, max(int(begin + above) for begin, (_, above) in zip(start, ends, strict=True))
-
-
-def _prefix_ends(runs: UnitRuns, low: IntArray, high: IntArray) -> tuple[int, int]:
-    positions = np.array([q for run in runs for q in run.positions], dtype=np.int64)
-    signs = np.repeat([run.sign for run in runs], [len(run.positions) for run in runs])
-    before = _multiples_before(positions, signs)
-    after = before + signs
-    x_low, x_high = low[positions], high[positions]
-    below = np.minimum(after * x_low, after * x_high) - np.minimum(before * x_low, before * x_high)
-    above = np.maximum(after * x_low, after * x_high) - np.maximum(before * x_low, before * x_high)
-    return min(0, int(np.cumsum(below).min(initial=0))), max(0, int(np.cumsum(above).max(initial=0)))
-
-
-def _multiples_before(positions: IntArray, signs: IntArray) -> IntArray:
-    """How often each entry's input is in the sum already; not 0 only where inputs have several entries."""
-    before = np.zeros(len(positions), dtype=np.int64)
-    if len(np.unique(positions)) < len(positions):
-        multiples: dict[int, int] = {}
-        for k, (q, sign) in enumerate(zip(positions.tolist(), signs.tolist(), strict=True)):
-            before[k] = multiples.get(q, 0)
-            multiples[q] = multiples.get(q, 0) + sign
-    return before
-
-
-def level_range(
-    lists: Lists, levels: tuple[int, ...], bias: IntArray, low: IntArray, high: IntArray
-) -> tuple[int, int]:
-    """Smallest and largest value of the sums after each level, and of the products that are added to them."""
-    steps = np.array(factors(levels))[:, None]
-    ends = [(int(bias.min()), int(bias.max()))]
-    for runs, offset in zip(lists.units, bias, strict=True):
-        multiples = np.zeros((len(levels), len(low)), dtype=np.int64)
-        for run in runs:
-            np.add.at(multiples[run.level], np.array(run.positions, dtype=np.int64), run.sign)
-        products = steps * np.cumsum(multiples, axis=0)
-        for parts, start in ((products, 0), (np.cumsum(products, axis=0), offset)):
-            below, above = sum_range(parts, np.full(len(levels), start), low, high)
-            ends.append((int(below.min()), int(above.max())))
-    return min(below for below, _ in ends), max(above for _, above in ends)

@@ -15,13 +15,13 @@ import numpy as np
 
 from mip2mcu.export.flash import fetch_supports
 from mip2mcu.export.layouts.base import Encoding, LayerContext, Lowered, Profile, sum_type
+from mip2mcu.export.layouts.list_ranges import running_range
 from mip2mcu.export.layouts.lists import (
     Coding,
     ListsDetails,
     build_lists,
     list_details,
     list_variant,
-    running_range,
 )
 from mip2mcu.export.literals import tables_in
 from mip2mcu.layers import Dense, Layer
@@ -52,7 +52,7 @@ class SparseLayout:
         """The layer as lists; one pass over a unit's lists gives its sum."""
         assert isinstance(layer, Dense)
         lists = build_lists(layer.weights, _TERNARY, self.coding, context)
-        low, high = running_range(lists.units, layer.bias, context.input_low, context.input_high)
+        low, high = running_range(lists.flat, layer.bias, context.input_low, context.input_high)
         accumulator = sum_type(low, high, context)
         details: ListsDetails = list_details(lists, layer, _TERNARY, self.coding, context)
         return Lowered(
