@@ -31,6 +31,9 @@ def _check_place(path: Path) -> None:
         raise UsageError(f"cannot write {path}: it is a device or pipe, name a file")
     if not os.access(path.parent, os.W_OK):
         raise UsageError(f"cannot write {path}: the folder {path.parent} is not writable")
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".mip2mcu.")  # permissions do not tell everything
+    os.close(handle)
+    os.unlink(temporary)
 
 
 def write_text(path: str | Path, text: str) -> None:
