@@ -178,7 +178,7 @@ class Dataset:
         Rows are permuted by ``numpy.random.default_rng(seed)``; codings are fitted on the training rows alone.
         """
         table = read_table(path, label=label)
-        tested = round(share * table.rows)
+        tested = round(share * table.rows) if 0 < share < 1 else 0
         if not 0 < tested < table.rows:
             raise DatasetError(
                 f"a share of {share} of the {table.rows} rows of {path} leaves nothing to train or to test on: "

@@ -79,7 +79,7 @@ class Solver:
     def __post_init__(self) -> None:
         pairs = self.options.items() if isinstance(self.options, Mapping) else self.options
         object.__setattr__(self, "options", tuple((str(k), v) for k, v in pairs))
-        if self.time_limit is not None and not self.time_limit >= 0:
+        if self.time_limit is not None and not 0 <= self.time_limit < float("inf"):
             raise UsageError(
                 f"a time limit of {self.time_limit} seconds is not possible: give a positive number"
             )
