@@ -109,7 +109,9 @@ def train(
     notes = tuple(dict.fromkeys(note for one in trained for note in one.report.notes))
     if choice.note:
         notes = (choice.note, *notes)
-    if time_limit is not None and report.status != "optimal":
+    if stopped() and report.status != "optimal":
+        notes += ("stopped before its limits: the best network until then",)
+    elif time_limit is not None and report.status != "optimal":
         notes += ("ended by a limit in seconds: another run may end elsewhere, one with a node limit alone does not",)
     return Trained(network, replace(report, workers=min(workers, len(parts)), notes=notes), earlier)
 
