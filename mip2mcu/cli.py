@@ -13,7 +13,7 @@ from mip2mcu import __version__, console
 from mip2mcu.cli_options import JSON, LABEL, MODEL, TARGET
 from mip2mcu.cli_train import formulations_command, train_command
 from mip2mcu.dataset import Dataset
-from mip2mcu.errors import Mip2mcuError
+from mip2mcu.errors import Mip2mcuError, UsageError
 from mip2mcu.evaluation import evaluate
 from mip2mcu.network import Network
 
@@ -33,6 +33,10 @@ class Commands(click.Group):
             return super().invoke(ctx)
         except Mip2mcuError as error:
             raise Refusal(str(error)) from None
+        except BrokenPipeError:  # the reader of the output has enough: click ends quietly
+            raise
+        except OSError as error:
+            raise Refusal(f"the operating system refused: {error}") from None
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -60,7 +64,10 @@ main.add_command(formulations_command)
 @LABEL
 @JSON
 def evaluate_command(model: str, data: str, label: str | None, as_json: bool) -> None:
-    """Accuracy and confusion matrix of MODEL on DATA (CSV or NPZ), in exact integers."""
+    """Accuracy and confusion matrix of MODEL on DATA.
+
+    DATA is CSV or NPZ; columns match by name, and everything is computed in exact integers.
+    """
     network = Network.load(model)
     result = evaluate(network, Dataset.read(data, label=label, like=network))
     if as_json:
@@ -116,8 +123,11 @@ def export_command(model: str, target: str, out: str | None, name: str | None, a
 
 
 def _name_from(model: str) -> str:
-    """A C identifier from the model's file name; `export` refuses what is still none."""
-    return re.sub(r"\W", "_", Path(model).stem, flags=re.ASCII)
+    """A C identifier from the model's file name; raises `UsageError` where there is none in it."""
+    name = re.sub(r"[\W_]+", "_", Path(model).stem, flags=re.ASCII).strip("_")
+    if not name or name[0].isdigit():
+        raise UsageError(f"the file name {Path(model).name!r} gives no C identifier: choose one with --name")
+    return name
 
 
 # ---- verify --------------------------------------------------------------------------------------------------------
@@ -131,7 +141,7 @@ def _name_from(model: str) -> str:
 @click.option(
     "--vectors", default=10_000, show_default=True, type=click.IntRange(1), help="Generated vectors beside the data."
 )
-@click.option("--seed", default=0, show_default=True, help="Of the random vectors.")
+@click.option("--seed", default=0, show_default=True, type=click.IntRange(0), help="Of the random vectors.")
 @click.option("--source", type=click.Path(file_okay=False), help="Verify the exported C in this folder.")
 @click.option("--name", help="Name that the C in --source was exported with.  [default: the model's file name]")
 @JSON
@@ -146,10 +156,11 @@ def verify_command(
     name: str | None,
     as_json: bool,
 ) -> None:
-    """Compile the C of MODEL, run it on TARGET's instruction set and compare every score with Python, bit for bit.
+    """Compile the C of MODEL, run it, compare it with Python.
 
-    Data rows, random rows, corners and ties are compared: sums, scores, class and margin. One mismatch is a failure
-    that shows the input, the expected and the received values; the exit status is then 1.
+    The C runs on TARGET's instruction set. Data rows, random rows, corners and ties are compared, bit for bit: sums,
+    scores, class and margin. One mismatch is a failure that shows the input, the expected and the received values; the
+    exit status is then 1.
     """
     from mip2mcu.verify import verify  # noqa: PLC0415  (emulators load only where they are needed)
 
@@ -176,51 +187,64 @@ def verify_command(
 @MODEL
 @JSON
 def inspect_command(model: str, as_json: bool) -> None:
-    """What MODEL is: inputs, layers, weights, decision rule, fingerprint."""
+    """What MODEL is: inputs, layers, decision rule."""
     network = Network.load(model)
     if as_json:
         click.echo(json.dumps(_description(network), sort_keys=True))
         return
-    for key, value in _description(network).items():
-        if key != "layers":
-            click.echo(f"{key.replace('_', ' '):<15} {console.printable(str(value), 100)}")
+    described = _description(network)
+    layers, names = described.pop("layers"), described["raw_features"]
+    shown = {
+        **described,
+        "classes": ", ".join(network.classes),
+        "raw_features": "none: inputs are given directly" if names is None else len(names),
+        "input_range": _as_range(described["input_range"]),
+    }
+    for key, value in shown.items():
+        click.echo(f"{key.replace('_', ' '):<15} {console.printable(str(value), 100)}")
     header = ["layer", "kind", "inputs", "outputs", "weights", "non-zero", "range", "activation"]
-    rows = [[str(k), *(str(layer[column]) for column in header[1:])] for k, layer in enumerate(_layers(network))]
-    click.echo("\n" + console.table(header, rows))
-
-
-def _layers(network: Network) -> list[dict[str, Any]]:
-    rows = []
-    for k, layer in enumerate(network.layers):
-        weights = getattr(layer, "weights", None)
-        activation = getattr(layer, "activation", None)
-        rows.append(
-            {
-                "kind": type(layer).__name__,
-                "inputs": "x".join(str(side) for side in network.shapes[k]),
-                "outputs": "x".join(str(side) for side in network.shapes[k + 1]),
-                "weights": 0 if weights is None else weights.size,
-                "non-zero": 0 if weights is None else int((weights != 0).sum()),
-                "range": "-" if weights is None else f"{weights.min()}..{weights.max()}",
-                "activation": "-" if activation is None else activation.value,
-            }
-        )
-    return rows
+    click.echo("\n" + console.table(header, [[str(k), *_layer_cells(layer)] for k, layer in enumerate(layers)]))
 
 
 def _description(network: Network) -> dict[str, Any]:
-    features = None if network.quantizer is None else len(network.quantizer.features)
+    """For JSON."""
     return {
         "sha256": network.sha256,
-        "classes": ", ".join(network.classes),
-        "raw_features": "none: inputs are given directly" if features is None else features,
+        "classes": list(network.classes),
+        "raw_features": None if network.quantizer is None else [f.name for f in network.quantizer.features],
         "inputs": network.inputs,
-        "input_range": f"{network.input_low.min()}..{network.input_high.max()}",
+        "input_range": [int(network.input_low.min()), int(network.input_high.max())],
         "decision": repr(network.decision),
         "weights": network.weight_count,
         "links": network.link_count,
-        "layers": _layers(network),
+        "layers": [_layer(network, k) for k in range(len(network.layers))],
     }
+
+
+def _layer(network: Network, k: int) -> dict[str, Any]:
+    layer = network.layers[k]
+    weights = getattr(layer, "weights", None)
+    activation = getattr(layer, "activation", None)
+    return {
+        "kind": type(layer).__name__,
+        "inputs": list(network.shapes[k]),
+        "outputs": list(network.shapes[k + 1]),
+        "weights": 0 if weights is None else weights.size,
+        "links": 0 if weights is None else int((weights != 0).sum()),
+        "weight_range": None if weights is None else [int(weights.min()), int(weights.max())],
+        "activation": None if activation is None else activation.value,
+    }
+
+
+def _layer_cells(layer: dict[str, Any]) -> list[str]:
+    """The values of `_layer` for people."""
+    sides = ["x".join(str(side) for side in layer[key]) for key in ("inputs", "outputs")]
+    counts = [str(layer["weights"]), str(layer["links"])]
+    return [layer["kind"], *sides, *counts, _as_range(layer["weight_range"]), layer["activation"] or "-"]
+
+
+def _as_range(ends: list[int] | None) -> str:
+    return "-" if ends is None else f"{ends[0]}..{ends[1]}"
 
 
 @main.command("targets")
@@ -232,4 +256,5 @@ def targets_command(as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps({name: target.description for name, target in TARGETS.items()}, sort_keys=True))
         return
-    click.echo(console.table(["target", "what it is"], [[name, t.description] for name, t in TARGETS.items()]))
+    rows = [[name, target.description] for name, target in TARGETS.items()]
+    click.echo(console.table(["target", "what it is"], rows, left=2))

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
 import json
+import textwrap
 import time
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,9 +19,9 @@ from mip2mcu.errors import UsageError
 from mip2mcu.evaluation import Evaluation, evaluate
 from mip2mcu.files import check_writable
 from mip2mcu.network import Network
+from mip2mcu.progress import Listener, Progress, Stop, stop_on_interrupt
 
 if TYPE_CHECKING:
-    from mip2mcu.progress import Progress
     from mip2mcu.train import Trained
 
 
@@ -73,10 +76,11 @@ def train_command(
     write_model: str | None,
     as_json: bool,
 ) -> None:
-    """Train a network on DATA (CSV with a header, or NPZ with X and y) and write it as a model file.
+    """Train a network on DATA and write it as a model file.
 
+    DATA is a CSV with a header or an NPZ with X and y (or X_train, y_train, X_test, y_test: give it as --test too).
     Every column of numbers becomes bits that compare it with training quantiles, every column of text one bit a
-    category; see --coding. Ctrl-C ends the search and keeps the best network found.
+    category; see --coding. Ctrl-C ends the search and keeps the best network found; a second one gives up.
     """
     from mip2mcu.train import formulation_named, train, write_models  # noqa: PLC0415  (Pyomo loads only where it is needed)
 
@@ -89,19 +93,21 @@ def train_command(
     if write_model is not None:
         written = write_models(training, write_model, chosen, ensemble=ensemble)
         tell(f"wrote {written[0]}" + (f" and {len(written) - 1} more, one a member" if len(written) > 1 else ""))
-    live, began = console.LiveLine(), time.monotonic()
-    trained = train(
-        training,
-        chosen,
-        ensemble=ensemble,
-        time_limit=time_limit,
-        node_limit=node_limit,
-        seed=seed,
-        workers=workers,
-        solver=solver,
-        solver_options=_pairs(solver_options),
-        listener=live.silent if as_json else lambda event: live.show(_progress(event, time.monotonic() - began)),
-    )
+    live = console.LiveLine()
+    with stop_on_interrupt() as stopped:
+        trained = train(
+            training,
+            chosen,
+            ensemble=ensemble,
+            time_limit=time_limit,
+            node_limit=node_limit,
+            seed=seed,
+            workers=workers,
+            solver=solver,
+            solver_options=_pairs(solver_options),
+            listener=live.silent if as_json else _shown_on(live, stopped),
+            stop=stopped,
+        )
     live.clear()
     trained.network.save(out)
     results = {"train": evaluate(trained.network, training)}
@@ -118,24 +124,21 @@ def train_command(
 @JSON
 def formulations_command(as_json: bool) -> None:
     """What `train` can solve, and the options of each."""
-    from dataclasses import fields  # noqa: PLC0415
-
     from mip2mcu.train import FORMULATIONS  # noqa: PLC0415  (Pyomo loads only where it is needed)
 
-    described: dict[str, dict[str, Any]] = {
-        name: {
-            "summary": entry.summary,
-            "options": {f.name: f.default for f in fields(entry.options)},  # type: ignore[arg-type]
-        }
+    defaults = {
+        name: {f.name: f.default for f in fields(entry.options)}  # type: ignore[arg-type]
         for name, entry in FORMULATIONS.items()
     }
     if as_json:
+        described = {n: {"summary": e.summary, "options": defaults[n]} for n, e in FORMULATIONS.items()}
         click.echo(json.dumps(described, sort_keys=True))
         return
-    for name, entry in described.items():
-        click.echo(f"{name}: {entry['summary']}")
-        for option, default in entry["options"].items():
-            click.echo(f"    {option} = {default}")
+    for name, entry in FORMULATIONS.items():
+        explained = inspect.getdoc(entry.options).partition("\n\n")[2].replace("``", "`")  # type: ignore[union-attr]
+        given = ", ".join(f"{option} {default}" for option, default in defaults[name].items())
+        click.echo(f"{name}: {entry.summary}\n")
+        click.echo(textwrap.indent(f"{explained}\n\nDefaults: {given}.\n", "    "))
 
 
 def _read(
@@ -190,7 +193,10 @@ def _pairs(texts: tuple[str, ...]) -> dict[str, int | float | str]:
 def _formulation_options(
     hidden: str | None, weight_bound: int | None, weights: str | None, options: tuple[str, ...]
 ) -> dict[str, Any]:
-    given: dict[str, Any] = dict(_pairs(options))
+    given: dict[str, Any] = {
+        name: numbers(value, f"--option {name}") if isinstance(value, str) and "," in value else value
+        for name, value in _pairs(options).items()
+    }
     if hidden is not None:
         given["hidden"] = numbers(hidden, "--hidden")
     if weight_bound is not None:
@@ -204,20 +210,34 @@ def _formulation_options(
 
 
 def _introduce(tell: Any, data: str, training: Dataset) -> None:
-    features = "" if training.quantizer is None else f"{len(training.quantizer.features)} features, "
-    tell(
-        f"{Path(data).name}: {training.rows} rows, {features}{training.inputs.shape[1]} inputs, "
-        f"{len(training.classes)} classes"
-    )
+    parts = [
+        console.counted(training.rows, "row"),
+        console.counted(training.inputs.shape[1], "input"),
+        console.counted(len(training.classes), "class", "classes"),
+    ]
+    if training.quantizer is not None:
+        parts.insert(1, console.counted(len(training.quantizer.features), "feature"))
+    tell(f"{Path(data).name}: {', '.join(parts)}")
     for note in training.notes[:12]:
         tell(f"  {console.printable(note, 160)}")
     if len(training.notes) > 12:
         tell(f"  and {len(training.notes) - 12} more notes like these")
 
 
+def _shown_on(live: console.LiveLine, stopped: Stop) -> Listener:
+    """A listener that shows events with the seconds since now, and what Ctrl-C has begun."""
+    began = time.monotonic()
+
+    def show(event: Progress) -> None:
+        ending = "ending, Ctrl-C again gives up  " if stopped() else ""
+        live.show(ending + _progress(event, time.monotonic() - began))
+
+    return show
+
+
 def _progress(event: Progress, seconds: float) -> str:
     parts = [f"{seconds:.0f} s"]
-    if event.total:
+    if event.total > 1:
         parts.append(f"[{event.done}/{event.total}]")
     parts.append(event.stage)
     if event.incumbent is not None:
@@ -231,29 +251,30 @@ def _progress(event: Progress, seconds: float) -> str:
 
 def _report(trained: Trained, results: dict[str, Evaluation]) -> None:
     report, network = trained.report, trained.network
-    click.echo(f"{report.formulation}: {len(report.solves)} solves in {report.seconds:.1f} s")
+    click.echo(f"{report.formulation}: {console.counted(len(report.solves), 'solve')} in {report.seconds:.1f} s")
     for name, result in results.items():
         click.echo(f"{name:<5} accuracy  {console.accuracy_line(result)}")
     shown = results.get("test", results["train"])
     click.echo("\n" + console.confusion_table(shown) + "\n")
     for line in console.saturation_lines(shown):
         click.echo(line)
-    click.echo(f"size   {network.link_count} of {network.weight_count} weights are not zero; {_bytes(network)}")
+    weights = f"{network.link_count} of {network.weight_count} weights are not zero"
+    click.echo(f"size   {weights}; {_table_bytes(network)} bytes of tables in C")
     click.echo(f"proof  {_proof(trained)}")
     for note in report.notes:
         click.echo(f"note   {note}")
 
 
-def _bytes(network: Network) -> str:
+def _table_bytes(network: Network) -> int:
     from mip2mcu.export import generate  # noqa: PLC0415  (the template engine loads only where it is needed)
 
-    return f"{generate(network).program.table_bytes} bytes of tables in C"
+    return generate(network).program.table_bytes
 
 
 def _proof(trained: Trained) -> str:
     report = trained.report
     if report.status == "optimal":
-        return f"all {len(report.solves)} solves are proved optimal"
+        return "all solves are proved optimal"
     stages = []
     for total in report.totals:
         text = f"{total.name} {total.exact:,}"
@@ -272,6 +293,6 @@ def _summary(trained: Trained, results: dict[str, Evaluation], out: str) -> dict
         "report": trained.report.as_dict(),
         "links": trained.network.link_count,
         "weights": trained.network.weight_count,
-        "table_bytes": int(_bytes(trained.network).split()[0]),
+        "table_bytes": _table_bytes(trained.network),
         **{name: result.as_dict() for name, result in results.items()},
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 import time
 import unicodedata
@@ -25,13 +26,18 @@ def percent(share: float) -> str:
     return f"{100 * share:.2f} %"
 
 
-def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Columns side by side: the first aligned left, the others right."""
+def counted(count: int, noun: str, plural: str | None = None) -> str:
+    """Such as ``1 row`` and ``2 rows``."""
+    return f"{count} {noun if count == 1 else plural or noun + 's'}"
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1) -> str:
+    """Columns side by side: the first ``left`` of them aligned left, the others right."""
     lines = [list(header), *[list(row) for row in rows]]
     widths = [max(len(line[i]) for line in lines) for i in range(len(header))]
 
     def render(line: list[str]) -> str:
-        cells = [line[0].ljust(widths[0]), *[c.rjust(w) for c, w in zip(line[1:], widths[1:], strict=True)]]
+        cells = [c.ljust(w) if i < left else c.rjust(w) for i, (c, w) in enumerate(zip(line, widths, strict=True))]
         return "  ".join(cells).rstrip()
 
     return "\n".join([render(lines[0]), "  ".join("-" * w for w in widths), *[render(line) for line in lines[1:]]])
@@ -81,11 +87,12 @@ class LiveLine:
         self._shown = 0
 
     def show(self, text: str) -> None:
-        """Replace the line by ``text``."""
+        """Replace the line by ``text``, on a terminal cut to its width: a wrapped line could not be rewritten."""
         now = time.monotonic()
         if now - self._last < (0.1 if self._terminal else self._seconds):
             return
         self._last = now
+        text = printable(text, shutil.get_terminal_size().columns - 1 if self._terminal else 300)
         if self._terminal:
             click.echo("\r" + text.ljust(self._shown), nl=False, err=True)
             self._shown = len(text)

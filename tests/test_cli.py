@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -83,7 +84,7 @@ def test_export_verify_evaluate_inspect(model, table, tmp_path):
     assert verified.exit_code == 0
     assert json.loads(verified.output)["mismatches"] == 0
     assert json.loads(run("evaluate", model, table, "--json").output)["correct"] == 6
-    assert json.loads(run("inspect", model, "--json").output)["classes"] == "no, yes"
+    assert json.loads(run("inspect", model, "--json").output)["classes"] == ["no", "yes"]
 
 
 def test_verify_fails_on_a_planted_wrong_weight(model, tmp_path):
@@ -203,6 +204,64 @@ def test_solver_that_is_not_installed(table, tmp_path):
 def test_unknown_solver_option(table, tmp_path):
     sentence = refused(run("train", table, "--out", tmp_path / "m.json", "--solver-option", "no_such_thing=1"))
     assert "no_such_thing" in sentence
+
+
+@pytest.mark.parametrize("option", ["--holdout", "--time-limit"])
+@pytest.mark.parametrize("value", ["nan", "inf", "-1"])
+def test_numbers_that_are_none(option, value, table, tmp_path):
+    refused(run("train", table, "--out", tmp_path / "m.json", option, value))
+    assert not (tmp_path / "m.json").exists()
+
+
+def test_a_seed_below_zero_is_refused(model):
+    refused(run("verify", model, "--target", "host", "--seed", "-5"))
+
+
+def test_the_name_in_c_comes_from_the_file(model, tmp_path):
+    spaced = tmp_path / "größe 2 (neu).json"
+    spaced.write_bytes(model.read_bytes())
+    answer = json.loads(run("export", spaced, "--out", tmp_path / "c", "--json").output)
+    assert answer["name"] == "gr_e_2_neu"
+
+
+def test_a_file_name_without_c_identifier_asks_for_a_name(model, tmp_path):
+    (tmp_path / "1.json").write_bytes(model.read_bytes())
+    assert "'1.json' gives no C identifier: choose one with --name" in refused(run("export", tmp_path / "1.json"))
+
+
+def test_hidden_layers_as_an_option_of_the_formulation(table, tmp_path):
+    arguments = ("--formulation", "inn", "--option", "hidden=2,2", "--node-limit", "0", "--json")
+    answer = json.loads(run("train", table, "--out", tmp_path / "m.json", *arguments).stdout)
+    assert answer["report"]["options"]["hidden"] == [2, 2]
+
+
+def test_formulations_are_listed_with_the_meaning_of_their_options():
+    text = run("formulations").output
+    assert "weight_bound   P: weights are whole numbers in {-P..P}" in text
+    assert "Defaults: hidden (4,), weight_bound None, weights integer." in text
+
+
+def test_output_that_cannot_be_written_is_one_sentence(model):
+    with open("/dev/full", "w") as full:
+        call = [sys.executable, "-m", "mip2mcu", "inspect", str(model)]
+        done = subprocess.run(call, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr.startswith("Error: the operating system refused: ") and "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_ctrl_c_keeps_the_best_network(workers, tmp_path):
+    rows = [f"{k * 37 % 101},{k * 53 % 97},{k * 71 % 89},{'xyz'[k * k % 7 % 3]}" for k in range(120)]
+    (tmp_path / "rows.csv").write_text("a,b,c,label\n" + "\n".join(rows) + "\n")
+    call = [sys.executable, "-m", "mip2mcu", "train", str(tmp_path / "rows.csv"), "--out", str(tmp_path / "m.json")]
+    call += ["--formulation", "inn", "--ensemble", "pairs", "--time-limit", "100", "--workers", workers]
+    with subprocess.Popen(call, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None and process.stderr.readline()  # training has begun
+        process.send_signal(signal.SIGINT)
+        out, error = process.communicate(timeout=60)
+    assert process.returncode == 0, error
+    assert "stopped before its limits: the best network until then" in out
+    assert run("inspect", tmp_path / "m.json").exit_code == 0
 
 
 def test_module_runs_as_a_program():
