@@ -139,6 +139,28 @@ def test_few_bit_weights_have_a_mask_for_each_bit_of_their_magnitude():
     assert tables(generate(linear(weights, high=1), layout="bit_planes")) == {"planes": expected}
 
 
+def test_rows_begin_where_their_weights_begin():
+    weights = np.zeros((3, 200), dtype=int)
+    weights[0, [33, 64]] = 1, -1
+    weights[1, [0, 40]] = -1, 1
+    weights[2, 199] = 1
+    expected = {
+        "planes": [0, 2, 1, 1, 1, 1, 0, 1 << 8, 0, 0, 0, 1 << 7],
+        "first": [1, 0, 5],
+        "offset": [-1, -1, 0],
+    }
+    assert tables(generate(linear(weights, high=1), "cortex-m0", layout="bit_planes")) == expected
+
+
+def test_on_avr_the_first_byte_and_the_limit_lie_around_a_row():
+    weights = np.zeros((2, 100), dtype=int)
+    weights[0, [16, 31]] = -1, 1
+    weights[1, [90, 91]] = 1, 1
+    network = network_of(Dense(weights, [0, -2], Activation.SIGN), Dense([[1, -1]], [0]), high=1)
+    export = generate(network, "avr", layout="bit_planes")
+    assert tables(export) == {"planes": [2, 1, 1, 0, 128, 1, 11, 0, 12, 0, 0, 2]}
+
+
 @pytest.mark.parametrize("compact", [False], indirect=True)
 def test_two_units_of_at_most_16_inputs_share_a_word(compact):
     network = linear([[-1, 1, 1] * 4, [1, -1, -1] * 4, [-1] * 12], high=1)
@@ -196,6 +218,25 @@ def random_binary_network(seed: int) -> Network:
     return network_of(*layers, high=1)
 
 
+def block_diagonal(rng, blocks: int, inputs: int, units: int):
+    """Weights (blocks * units, blocks * inputs): each unit reads the inputs of its block."""
+    weights = np.zeros((blocks * units, blocks * inputs), dtype=int)
+    for b in range(blocks):
+        block = rng.integers(-1, 2, (units, inputs)) * rng.integers(1, 4)
+        weights[b * units : (b + 1) * units, b * inputs : (b + 1) * inputs] = block
+    return weights
+
+
+def ensemble(seed: int) -> Network:
+    """Members side by side, each with its own inputs, hidden units and sum; determined by ``seed``."""
+    rng = np.random.default_rng(seed)
+    blocks, inputs, units = int(rng.integers(2, 12)), int(rng.integers(1, 90)), int(rng.integers(1, 40))
+    hidden = block_diagonal(rng, blocks, inputs, units)
+    last = block_diagonal(rng, blocks, units, 1)
+    signs = Dense(hidden, rng.integers(-3, 4, len(hidden)), Activation.SIGN)
+    return network_of(signs, Dense(last, last.sum(axis=1)), high=1)
+
+
 def random_small_network(seed: int) -> Network:
     """Up to two layers of sign units and one of sums, small enough for an ATmega328P."""
     rng = np.random.default_rng(seed)
@@ -217,7 +258,7 @@ def random_small_network(seed: int) -> Network:
 )
 @given(seeds=st.lists(st.integers(0, 2**32 - 1), min_size=8, max_size=8, unique=True))
 def test_c_equals_network(target, compact, seeds, tmp_path_factory):
-    networks = [random_binary_network(seed) for seed in seeds]
+    networks = [ensemble(seed) if seed % 3 == 0 else random_binary_network(seed) for seed in seeds]
     assert_exact(networks, tmp_path_factory.mktemp("planes"), "bit_planes", target)
 
 
@@ -266,6 +307,14 @@ def test_cores_equal_network(inputs, limit, target, compact, tmp_path):
 @pytest.mark.parametrize("seed", range(6))
 def test_cores_equal_random_networks(seed, target, tmp_path):
     assert_exact_on_core(random_small_network(seed), tmp_path, "bit_planes", target)
+
+
+@pytest.mark.parametrize("target", [*CORES, "avr"])
+def test_cores_equal_an_ensemble(target, compact, tmp_path):
+    rng = np.random.default_rng(1)
+    hidden = Dense(block_diagonal(rng, 6, 40, 9), rng.integers(-3, 4, 54), Activation.SIGN)
+    network = network_of(hidden, Dense(block_diagonal(rng, 6, 9, 1), np.zeros(6)), high=1)
+    assert_exact_on_core(network, tmp_path, "bit_planes", target)
 
 
 def test_avr_gcc_does_not_warn(tmp_path):

@@ -107,6 +107,12 @@ class Schedule:
         }
 
 
+def adds(steps: Sequence[Step]) -> tuple[bool, bool]:
+    """Whether ``steps`` add three words anywhere, and two."""
+    terms = {len(step.terms) for step in steps if step.carry}
+    return 2 in terms, 1 in terms
+
+
 def plane_name(level: int) -> str:
     """C variable of the plane of weight 2**level."""
     return _NAMES[level] if level < len(_NAMES) else f"plane{level}"

@@ -20,9 +20,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from mip2mcu.export.carry_save import Step, plane_name, turn
+from mip2mcu.export.carry_save import Step, adds, plane_name, turn
 from mip2mcu.export.layouts.base import Encoding, LayerContext, Lowered, Profile, sum_type
-from mip2mcu.export.layouts.bit_planes import Planes, split
+from mip2mcu.export.layouts.sign_planes import Planes, split
 from mip2mcu.export.literals import Table
 from mip2mcu.layers import Activation, Dense, Layer
 from mip2mcu.ranges import IntArray
@@ -42,6 +42,7 @@ class ColumnsDetails:
     columns      for each group of units: its planes at the beginning, then for each input (or two of them) the signs
                  and one mask a magnitude bit
     groups       words of units
+    kind         "binary", "ternary" or "planes"
     halves       the halves of a word belong to two inputs
     masks        number of masks
     planes       names, lowest first; the last one holds the answers
@@ -55,6 +56,7 @@ class ColumnsDetails:
 
     columns: Table
     groups: int
+    kind: str
     halves: bool
     masks: int
     planes: tuple[str, ...]
@@ -94,7 +96,7 @@ class BitColumnsLayout:
         """The layer as columns, behind the planes that the count begins with."""
         assert isinstance(layer, Dense)
         planes = split(layer, context.binary)
-        low, high = int(planes.offset.min()), int((planes.offset + (planes.counted << planes.step)).max())
+        low, high = planes.sum_range
         details = _details(planes, context)
         is_bytes = context.target.word_bits == 8
         return Lowered(
@@ -121,8 +123,7 @@ def _details(planes: Planes, context: LayerContext) -> ColumnsDetails:
     length = min(length, step)
     words = -(-inputs // bits)
     rest_turns = -(-min(inputs - bits * (words - 1), step) // length)
-    count_high = int(planes.counted.max())
-    names = tuple(plane_name(level) for level in range(count_high.bit_length() + 1))
+    names = tuple(plane_name(level) for level in range(planes.count_high.bit_length() + 1))
     masks = len(planes.masks)
     table = _table(planes, len(names), bits, step, length * (words - 1) * (step // length) + length * rest_turns)
     return ColumnsDetails(
@@ -144,15 +145,15 @@ def _details(planes: Planes, context: LayerContext) -> ColumnsDetails:
         rest_turns=rest_turns,
         words=words,
         shifts_sign=context.target.family == "arm" and context.target.registers <= 8,
-        count_high=count_high,
+        kind=planes.kind,
+        count_high=planes.count_high,
     )
 
 
 def _table(planes: Planes, count: int, bits: int, step: int, columns: int) -> NDArray[np.int64]:
     """Words (groups, count + columns * stride): the planes to begin with, then the columns in the order of reading."""
     units, inputs = planes.negative.shape
-    limits = np.clip(-(planes.offset >> planes.step), 0, int(planes.counted.max()) + 1)
-    begin = (1 << (count - 1)) - limits
+    begin = (1 << (count - 1)) - planes.limits
     first = _words(begin[:, None] >> np.arange(count) & 1, bits)
     side = bits // step
     whole = -(-inputs // bits) * bits
@@ -185,7 +186,6 @@ def _explain(context: LayerContext, units: int, halves: bool, masks: int) -> str
 
 def _profile(units: int, details: ColumnsDetails, is_bytes: bool) -> Profile:
     """Parts are the additions of a turn; each group begins with its planes and ends with their last."""
-    masks = {0: "binary", 1: "ternary"}.get(details.masks, "planes")
     width = "bytes" if is_bytes else "halves" if details.halves else "words"
     added = {
         "column": details.turn,
@@ -197,7 +197,7 @@ def _profile(units: int, details: ColumnsDetails, is_bytes: bool) -> Profile:
     turns = details.groups * (details.turns * (details.words - 1) + details.rest_turns)
     planes = len(details.planes)
     return Profile(
-        f"bit_columns.{masks}.{width}",
+        f"bit_columns.{details.kind}.{width}",
         {
             "unit": units,
             "group": details.groups,
@@ -211,8 +211,7 @@ def _profile(units: int, details: ColumnsDetails, is_bytes: bool) -> Profile:
 
 
 def _supports(details: ColumnsDetails, is_bytes: bool, context: LayerContext) -> tuple[str, ...]:
-    full = any(len(step.terms) == 2 for step in details.steps)
-    half = any(len(step.terms) == 1 and step.carry for step in details.steps)
+    full, half = adds(details.steps)
     is_arm = context.target.family == "arm"
     prefix = "bits8" if is_bytes else "bits"
     needs = {

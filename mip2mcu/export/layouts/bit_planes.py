@@ -1,107 +1,33 @@
 """Bit planes: binary inputs, 32 at a time, against planes of the weights, by population count.
 
-A weight is its sign n (1: negative) and the bits m_b of its magnitude. With the input bit x, ``a = x ^ n`` is 1 where
-input and sign agree, so that one count a magnitude bit is enough:
-
-    inputs 0 and 1      sum = bias - sum_b 2**b * |n & m_b| +     sum_b 2**b * popcount(a & m_b)
-    inputs -1 and +1    sum = bias - sum_b 2**b * |m_b|     + 2 * sum_b 2**b * popcount(a & m_b)
-
-The bracket before the counts is a constant, the table ``offset``. Weights without a zero and of one magnitude bit need
-no mask: ``a`` itself is counted, for the unused bits of the last word are 0 in inputs and signs alike.
-
-Four ways to count, each with its partial:
+See `mip2mcu.export.layouts.sign_planes` for the planes and for what a count is worth. Four ways to count, each with its
+partial:
 
     bit_planes_rows      a unit at a time, by the carry-save adder of `mip2mcu.export.carry_save`
     bit_planes_shared    at most 16 inputs: the rows of 2 or 4 units share a word
     bit_planes_calls     small code: word by word, in a function that layers share
-    bit_planes_bytes     on cores of 8 bits: as the first, byte by byte
+    bit_planes_bytes     on cores of 8 bits: as the first, byte by byte; see `bit_planes_bytes`
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
 
-from mip2mcu.export.carry_save import (
-    COLUMN_LIMIT,
-    Block,
-    Chain,
-    Schedule,
-    Step,
-    chain,
-    plan_blocks,
-    row_parts,
-    schedule,
-)
-from mip2mcu.export.layouts.base import Binary, Encoding, LayerContext, Lowered, Profile, sum_type
-from mip2mcu.export.literals import Column, Table, column, tables_in, word_table
-from mip2mcu.export.packing import WordArray, pack_bits, split_planes
+from mip2mcu.export.carry_save import COLUMN_LIMIT, Block, Schedule, adds, plan_blocks, row_parts, schedule
+from mip2mcu.export.layouts.base import Encoding, LayerContext, Lowered, Profile, sum_type
+from mip2mcu.export.layouts.bit_planes_bytes import BytesDetails, lower_bytes
+from mip2mcu.export.layouts.sign_planes import Planes, Windows, split, windows
+from mip2mcu.export.literals import Column, Table, column, tables_in, unsigned_column, word_table
+from mip2mcu.export.packing import WordArray, pack_bits
 from mip2mcu.layers import Activation, Dense, Layer
 from mip2mcu.ranges import IntArray
 
 _FAST_CODE, _COMPACT_CODE = 400, 75
-_FAST_BYTES_CODE, _COMPACT_BYTES_CODE = 150, 75
 """Most instructions of straight-line code, roughly."""
-
-
-@dataclass(frozen=True)
-class Planes:
-    """A layer's weights as bits: ``sum = offset + 2**step * sum_b 2**b * popcount((x ^ negative) & masks[b])``.
-
-    masks          (units, inputs) each, lowest bit first; none where every weight is -1 or +1
-    counted        (units,): most that the sum over b can be
-    column_high    most that one input adds to it
-    """
-
-    negative: IntArray
-    masks: tuple[IntArray, ...]
-    offset: IntArray
-    step: int
-    counted: IntArray
-    column_high: int
-
-    @property
-    def interleaved(self) -> tuple[IntArray, ...]:
-        """What a table holds for each word of inputs: the signs, then the masks."""
-        return (self.negative, *self.masks)
-
-    @property
-    def description(self) -> str:
-        """For the comment above the layer's function."""
-        if not self.masks:
-            return "binary weights, one bit each"
-        count = len(self.masks)
-        return "ternary weights, two bits each" if count == 1 else f"weights of {count} magnitude bits and a sign"
-
-    def explain(self, layer: int, sharing: int = 1, inputs: int = 32, behind: str = "") -> str:
-        """The comment above the table, of words of ``inputs`` bits, which ``sharing`` units share."""
-        entry = f"unit and {inputs} inputs" if sharing == 1 else f"{sharing} units"
-        word = "word" if inputs == 32 else "byte"
-        signs = f"Layer {layer}: for each {entry} a {word} of signs (1: negative)"
-        count = len(self.masks)
-        several = f", then {count} of magnitude bits, lowest first"
-        return signs + {0: "", 1: ", then one of magnitudes"}.get(count, several) + behind + "."
-
-
-def split(layer: Dense, binary: Binary | None) -> Planes:
-    """The planes of ``layer`` behind inputs of the kind ``binary``."""
-    negative, masks = split_planes(layer.weights)
-    step = 1 if binary is Binary.MINUS_PLUS else 0
-    magnitudes = np.abs(layer.weights)
-    constant = magnitudes.sum(axis=1) if step else np.maximum(-layer.weights, 0).sum(axis=1)
-    return Planes(
-        negative=negative,
-        masks=masks if len(masks) > 1 or not masks[0].all() else (),
-        offset=layer.bias - constant,
-        step=step,
-        counted=magnitudes.sum(axis=1),
-        column_high=max(1, int(magnitudes.max())),
-    )
 
 
 @dataclass(frozen=True)
@@ -109,10 +35,12 @@ class RowsDetails:
     """Numbers of the partial ``bit_planes_rows``.
 
     planes        for each unit and word: the signs, then one mask a magnitude bit
+    first         by unit, the word of the inputs that its row begins with; None where that is word 0
+    kind          "binary", "ternary" or "planes"
     stride        words of ``planes`` a word of input
     masks         number of masks
     step          the count is worth 2**step
-    words         of a row of inputs
+    words         of a row
     blocks        how the words of a row are counted
     total         what is summed over blocks: "" (there is one block), "bytes", "halves" or "count"
     multiplies    a product adds the bytes that make the count
@@ -120,7 +48,9 @@ class RowsDetails:
     """
 
     planes: Table
+    first: Column | None
     offset: Column
+    kind: str
     stride: int
     masks: int
     step: int
@@ -144,7 +74,7 @@ class RowsDetails:
     @property
     def array(self) -> str:
         """C name of what holds the words of a block."""
-        return "x" if self.total else "input"
+        return "input" if self.first is None and not self.total else "x"
 
 
 @dataclass(frozen=True)
@@ -152,6 +82,7 @@ class SharedDetails:
     """Numbers of the partial ``bit_planes_shared``.
 
     planes        for each group of units: the signs, then one mask a magnitude bit; unit r has bits r * width and up
+    kind          "binary", "ternary" or "planes"
     share         units that share a word
     width         bits that each of them has, at least the number of inputs
     repeat        the factor that copies the inputs into each unit's bits
@@ -161,6 +92,7 @@ class SharedDetails:
 
     planes: Table
     offset: Column
+    kind: str
     stride: int
     masks: int
     step: int
@@ -171,6 +103,7 @@ class SharedDetails:
     schedule: Schedule
     keeps_masks: bool
     count_high: int
+    first: None = None
 
     @property
     def has_halves(self) -> bool:
@@ -193,13 +126,15 @@ class CallsDetails:
     """Numbers of the partial ``bit_planes_calls``.
 
     planes      for each unit and word: the signs, then the mask, if any
+    first       by unit, the word of the inputs that its row begins with; None where that is word 0
     stride      words of ``planes`` a word of input
     step        the count is worth 2**step
-    words       of a row of inputs
+    words       of a row
     function    that counts a row: a partial of ``templates/support/``
     """
 
     planes: Table
+    first: Column | None
     offset: Column
     stride: int
     step: int
@@ -207,38 +142,7 @@ class CallsDetails:
     function: str
 
 
-@dataclass(frozen=True)
-class BytesDetails:
-    """Numbers of the partial ``bit_planes_bytes``.
-
-    planes        for each unit and 8 inputs: the signs, then one mask a magnitude bit, a byte each
-    limit_bytes   of a sign unit: bytes behind its planes, the count from which on it fires; 0 for other units
-    masks         number of masks
-    step          the count is worth 2**step
-    chain         counts a long row by a loop that keeps its planes; else `blocks` count it
-    count_type    holds the count
-    carry_type    holds what the chain's turns count
-    unit_type     counts units
-    turn_type     counts turns of a loop
-    """
-
-    planes: Table
-    offset: Column
-    limit_bytes: int
-    masks: int
-    step: int
-    chain: Chain | None
-    blocks: tuple[Block, ...]
-    count_type: str
-    carry_type: str
-    unit_type: str
-    turn_type: str
-    count_high: int
-
-    @property
-    def limit_type(self) -> str:
-        """Holds a limit."""
-        return "uint8_t" if self.limit_bytes == 1 else "uint16_t"
+Details: TypeAlias = RowsDetails | SharedDetails | CallsDetails | BytesDetails
 
 
 class BitPlanesLayout:
@@ -263,40 +167,37 @@ class BitPlanesLayout:
         """The layer as interleaved planes."""
         assert isinstance(layer, Dense)
         planes = split(layer, context.binary)
-        low, high = int(planes.offset.min()), int((planes.offset + (planes.counted << planes.step)).max())
-        accumulator = sum_type(low, max(high, int(planes.counted.max()) << planes.step), context)
+        low, high = planes.sum_range
+        accumulator = sum_type(low, max(high, planes.count_high << planes.step), context)
         partial, details = _lower(planes, layer.activation is Activation.SIGN, context)
         return Lowered(
             layout=self.name,
             partial=partial,
             description=planes.description,
             reads=Encoding.BITS,
-            tables=tables_in(details.planes, details.offset),
+            tables=tables_in(details.planes, details.first or "", details.offset),
             details=details,
             sum_low=low,
             sum_high=high,
             sum_type=accumulator,
-            supports=_supports(details, context),
+            supports=details.supports if isinstance(details, BytesDetails) else _supports(details, context),
             profile=_profile(layer.units, details),
         )
 
 
-Details: TypeAlias = RowsDetails | SharedDetails | CallsDetails | BytesDetails
-
-
 def _lower(planes: Planes, fires: bool, context: LayerContext) -> tuple[str, Details]:
     """The partial that suits the core, and its numbers."""
+    offset = column(
+        f"{context.prefix}_offset",
+        planes.offset,
+        comment=f"Layer {context.index}: each unit's sum when no bit is counted.",
+    )
     if context.target.word_bits == 8:
-        return "bit_planes_bytes", _bytes(planes, fires, context)
+        return "bit_planes_bytes", lower_bytes(planes, fires, offset, context)
     if context.compact and len(planes.masks) <= 1:
-        return "bit_planes_calls", _calls(planes, context)
-    shared = _shared(planes, context)
-    return ("bit_planes_rows", _rows(planes, context)) if shared is None else ("bit_planes_shared", shared)
-
-
-def _offsets(planes: Planes, context: LayerContext) -> Column:
-    comment = f"Layer {context.index}: each unit's sum when no bit is counted."
-    return column(f"{context.prefix}_offset", planes.offset, comment=comment)
+        return "bit_planes_calls", _calls(planes, offset, context)
+    shared = _shared(planes, offset, context)
+    return ("bit_planes_rows", _rows(planes, offset, context)) if shared is None else ("bit_planes_shared", shared)
 
 
 def _has_free_shifts(context: LayerContext) -> bool:
@@ -304,47 +205,64 @@ def _has_free_shifts(context: LayerContext) -> bool:
     return context.target.family == "arm" and context.target.registers > 8
 
 
-# ---- calls -------------------------------------------------------------------------------------------------------
-
-
-def _calls(planes: Planes, context: LayerContext) -> CallsDetails:
-    table = _row_table(planes, context)
-    stride = len(planes.interleaved)
-    words = table.row // stride
-    masked, long = "_masked" * len(planes.masks), "_long" * (8 * words > 255)
-    return CallsDetails(table, _offsets(planes, context), stride, planes.step, words, f"bits_count{masked}{long}")
-
-
-def _row_table(planes: Planes, context: LayerContext) -> Table:
-    words = np.stack([pack_bits(plane) for plane in planes.interleaved], axis=2)
-    row = words.shape[1] * words.shape[2]
-    return word_table(f"{context.prefix}_planes", words, row=row, comment=planes.explain(context.index))
+def _explain(planes: Planes, entry: str, context: LayerContext) -> str:
+    count = len(planes.masks)
+    several = f", then {count} of magnitude bits, lowest first"
+    magnitudes = {0: "", 1: ", then one of magnitudes"}.get(count, several)
+    return f"Layer {context.index}: for each {entry} a word of signs (1: negative){magnitudes}."
 
 
 # ---- a unit at a time ----------------------------------------------------------------------------------------------
 
 
-def _rows(planes: Planes, context: LayerContext) -> RowsDetails:
-    table = _row_table(planes, context)
-    stride = len(planes.interleaved)
-    row_words = table.row // stride
+def _rows(planes: Planes, offset: Column, context: LayerContext) -> RowsDetails:
+    rows = windows(planes, 32)
     code = _COMPACT_CODE if context.compact else _FAST_CODE
-    blocks = plan_blocks(row_words, max(1, len(planes.masks)), planes.column_high, code)
-    total = _total(blocks, row_words, planes.column_high)
-    count_high = int(planes.counted.max())
+    blocks = plan_blocks(rows.length, max(1, len(planes.masks)), planes.column_high, code)
+    total = _total(blocks, rows.length, planes.column_high)
     return RowsDetails(
-        planes=table,
-        offset=_offsets(planes, context),
-        stride=stride,
+        planes=_row_table(planes, rows, context),
+        first=_first(rows, context),
+        offset=offset,
+        kind=planes.kind,
+        stride=rows.stride,
         masks=len(planes.masks),
         step=planes.step,
-        words=row_words,
+        words=rows.length,
         blocks=blocks,
         total=total,
-        multiplies=_multiplies(blocks, total, count_high, context),
+        multiplies=_multiplies(blocks, total, planes.count_high, context),
         keeps_masks=_has_free_shifts(context),
-        count_high=count_high,
+        count_high=planes.count_high,
     )
+
+
+def _calls(planes: Planes, offset: Column, context: LayerContext) -> CallsDetails:
+    rows = windows(planes, 32)
+    masked, long = "_masked" * len(planes.masks), "_long" * (8 * rows.length > 255)
+    return CallsDetails(
+        planes=_row_table(planes, rows, context),
+        first=_first(rows, context),
+        offset=offset,
+        stride=rows.stride,
+        step=planes.step,
+        words=rows.length,
+        function=f"bits_count{masked}{long}",
+    )
+
+
+def _row_table(planes: Planes, rows: Windows, context: LayerContext) -> Table:
+    return word_table(
+        f"{context.prefix}_planes",
+        rows.words.astype(np.uint32),
+        row=rows.length * rows.stride,
+        comment=_explain(planes, "unit and 32 inputs", context),
+    )
+
+
+def _first(rows: Windows, context: LayerContext) -> Column | None:
+    comment = f"Layer {context.index}: the word of inputs that each unit's row begins with."
+    return unsigned_column(f"{context.prefix}_first", rows.first, comment=comment) if rows.first.any() else None
 
 
 def _total(blocks: tuple[Block, ...], words: int, column_high: int) -> str:
@@ -364,7 +282,7 @@ def _multiplies(blocks: tuple[Block, ...], total: str, count_high: int, context:
 # ---- several units a word ------------------------------------------------------------------------------------------
 
 
-def _shared(planes: Planes, context: LayerContext) -> SharedDetails | None:
+def _shared(planes: Planes, offset: Column, context: LayerContext) -> SharedDetails | None:
     """The layer with several units a word; None where a word has no room for two, or a count none in its lane."""
     units, inputs = planes.negative.shape
     width = 8 if inputs <= 8 and planes.column_high <= 31 else 16
@@ -372,23 +290,21 @@ def _shared(planes: Planes, context: LayerContext) -> SharedDetails | None:
     if inputs > width or units == 1 or found.wide:
         return None
     share = 32 // width
-    surplus = -units % share
     words = np.stack([_side_by_side(plane, share, width) for plane in planes.interleaved], axis=1)
     return SharedDetails(
-        planes=word_table(
-            f"{context.prefix}_planes", words, comment=planes.explain(context.index, sharing=share)
-        ),
-        offset=_offsets(planes, context),
+        planes=word_table(f"{context.prefix}_planes", words, comment=_explain(planes, f"{share} units", context)),
+        offset=offset,
+        kind=planes.kind,
         stride=words.shape[1],
         masks=len(planes.masks),
         step=planes.step,
         share=share,
         width=width,
         repeat=sum(1 << (width * r) for r in range(share)),
-        surplus=surplus,
+        surplus=-units % share,
         schedule=found,
         keeps_masks=_has_free_shifts(context),
-        count_high=int(planes.counted.max()),
+        count_high=planes.count_high,
     )
 
 
@@ -400,99 +316,41 @@ def _side_by_side(plane: IntArray, share: int, width: int) -> WordArray:
     return pack_bits(padded.reshape(-1, share * width))[:, 0]
 
 
-# ---- byte by byte --------------------------------------------------------------------------------------------------
-
-
-def _bytes(planes: Planes, fires: bool, context: LayerContext) -> BytesDetails:
-    rows = np.stack([np.packbits(plane == 1, axis=1, bitorder="little") for plane in planes.interleaved], axis=2)
-    length, masks = rows.shape[1], len(planes.masks)
-    count_high = int(planes.counted.max())
-    limit_bytes = _limit_bytes(count_high) if fires else 0
-    found = _chain(length, masks, context)
-    code = _COMPACT_BYTES_CODE if context.compact else _FAST_BYTES_CODE
-    table = np.concatenate([rows.reshape(len(rows), -1), _limits(planes, limit_bytes)], axis=1)
-    behind = ", behind its planes the count from which on it fires" if limit_bytes else ""
-    return BytesDetails(
-        planes=Table(
-            f"{context.prefix}_planes",
-            "uint8_t",
-            tuple(table.reshape(-1).tolist()),
-            row=table.shape[1],
-            hexadecimal=True,
-            comment=planes.explain(context.index, inputs=8, behind=behind),
-        ),
-        offset="0" if limit_bytes else _offsets(planes, context),
-        limit_bytes=limit_bytes,
-        masks=masks,
-        step=planes.step,
-        chain=found,
-        blocks=() if found else plan_blocks(length, max(1, masks), planes.column_high, code),
-        count_type=_unsigned(count_high),
-        carry_type=_unsigned(8 * found.repeat if found else 0),
-        unit_type=_unsigned(len(rows)),
-        turn_type=_unsigned(length),
-        count_high=count_high,
-    )
-
-
-def _limit_bytes(count_high: int) -> int:
-    """Bytes of a limit, which is up to ``count_high`` + 1; 0 where it would take too many."""
-    return 1 if count_high < 2**8 - 1 else 2 if count_high < 2**16 - 1 else 0
-
-
-def _limits(planes: Planes, limit_bytes: int) -> NDArray[np.uint8]:
-    """The least count with ``offset + 2**step * count >= 0``, as bytes (units, limit_bytes), the lowest first.
-
-    Where there is none it is one more than the largest count.
-    """
-    least = np.clip(-(planes.offset >> planes.step), 0, int(planes.counted.max()) + 1)
-    return (least[:, None] >> (8 * np.arange(limit_bytes)) & 0xFF).astype(np.uint8)
-
-
-def _chain(length: int, masks: int, context: LayerContext) -> Chain | None:
-    kept = 2 if context.compact else 3
-    return None if masks > 1 or length < 2 * 2**kept else chain(length, kept)
-
-
-def _unsigned(high: int) -> str:
-    return "uint8_t" if high < 2**8 else "uint16_t" if high < 2**16 else "uint32_t"
-
-
-# ---- what they take ------------------------------------------------------------------------------------------------
+# ---- what the code consists of -------------------------------------------------------------------------------------
 
 
 def _profile(units: int, details: Details) -> Profile:
     """Parts are the additions in columns and those of the sums across columns, by row."""
     if isinstance(details, CallsDetails):
         return Profile(f"bit_planes.{details.function}", {"unit": units, "word": units * details.words})
-    masks = {0: "binary", 1: "ternary"}.get(details.masks, "planes")
     if isinstance(details, SharedDetails):
-        code = Counter(details.schedule.parts)
-        row, rows, variant = Counter({"word": 1}) + code, -(-units // details.share), f"shared{details.share}.{masks}"
-    elif isinstance(details, BytesDetails) and details.chain is not None:
-        row, code, rows, variant = details.chain.row_parts, details.chain.code_parts, units, f"bytes.{masks}.chain"
+        code, variant = Counter(details.schedule.parts), f"shared{details.share}.{details.kind}"
+        row, rows = Counter({"word": 1}) + code, -(-units // details.share)
     else:
-        row, code = row_parts(details.blocks, details.masks)
-        rows, variant = units, f"bytes.{masks}"
-        if isinstance(details, RowsDetails):
-            variant = f"rows.{masks}.{details.total or 'whole'}"
+        row, code, variant = row_parts_of(details)
+        rows = units
     return Profile(
         f"bit_planes.{variant}", {"unit": units, **{part: rows * count for part, count in row.items()}}, dict(code)
     )
 
 
-# ---- functions that the partials call ------------------------------------------------------------------------------
+def row_parts_of(details: RowsDetails | BytesDetails) -> tuple[Counter[str], Counter[str], str]:
+    """The parts of a row as they run, as they stand in the code, and the name of that code."""
+    if isinstance(details, BytesDetails) and details.chain is not None:
+        return details.chain.row_parts, details.chain.code_parts, f"bytes.{details.kind}.chain"
+    row, code = row_parts(details.blocks, details.masks)
+    if isinstance(details, BytesDetails):
+        return row, code, f"bytes.{details.kind}"
+    return row, code, f"rows.{details.kind}.{details.total or 'whole'}"
 
 
-def _supports(details: Details, context: LayerContext) -> tuple[str, ...]:
+def _supports(details: RowsDetails | SharedDetails | CallsDetails, context: LayerContext) -> tuple[str, ...]:
+    """The functions that the partial calls."""
     if isinstance(details, CallsDetails):
         return (details.function,)
-    if isinstance(details, BytesDetails):
-        return _byte_supports(details)
-    steps = [step for entry in details.schedules for step in entry.steps]
+    full, half = adds([step for entry in details.schedules for step in entry.steps])
     groups = [group for entry in details.schedules for group in entry.groups]
     is_arm = context.target.family == "arm"
-    full, half = _adds(steps)
     needs = {
         "bits_keep": (full and is_arm) or details.keeps_masks,
         "bits_add_kept": full and is_arm,
@@ -505,24 +363,3 @@ def _supports(details: Details, context: LayerContext) -> tuple[str, ...]:
         "bits_sum": details.has_halves and isinstance(details, RowsDetails),
     }
     return tuple(name for name, needed in needs.items() if needed)
-
-
-def _byte_supports(details: BytesDetails) -> tuple[str, ...]:
-    chained = (*details.chain.steps, *details.chain.rest.steps) if details.chain else ()
-    full, half = _adds([*chained, *(step for block in details.blocks for step in block.schedule.steps)])
-    needs = {
-        "next_byte": details.masks > 1 or details.limit_bytes > 0,
-        "bits_agree": details.masks != 1,
-        "bits_agree_masked": details.masks == 1,
-        "bits8_add": full,
-        "bits8_half": half,
-        "bits8_nibbles": True,
-        "bits8_sum": True,
-    }
-    return tuple(name for name, needed in needs.items() if needed)
-
-
-def _adds(steps: Sequence[Step]) -> tuple[bool, bool]:
-    """Whether there are additions of three bits, and of two."""
-    terms = {len(step.terms) for step in steps if step.carry}
-    return 2 in terms, 1 in terms
