@@ -86,8 +86,9 @@ typedef uint8_t bits_frame_t[TESTED_INPUTS];
 #define BITS_FRAMES FRAMES_PER_BLOCK(sizeof(bits_frame_t))
 #endif
 
-/* What goes with the inputs; one request needs one kind only. */
+/* What one request needs beside the inputs, none of it on the stack. */
 static union {
+    description_t description;
     result_t results[INFER_FRAMES];
 #ifdef TESTED_RAW_FEATURES
     raw_frame_t raws[RAW_FRAMES];
@@ -102,32 +103,32 @@ static union {
 static void describe(void)
 {
     static const char sha256[] PROGMEM = TESTED_MODEL_SHA256;
-    description_t d;
+    description_t *const d = &workspace.description;
     uint32_t i;
 
-    d.abi = TESTED_ABI;
-    d.classes = TESTED_CLASSES;
-    d.inputs = TESTED_INPUTS;
-    d.input_length = TESTED_INPUT_LENGTH;
-    d.input_packed = TESTED_INPUT_PACKED;
-    d.input_bytes = (uint32_t)sizeof(tested_input_t);
-    d.input_signed = IS_SIGNED(tested_input_t);
-    d.sums = TESTED_SUMS;
-    d.scores = TESTED_SCORES;
+    d->abi = TESTED_ABI;
+    d->classes = TESTED_CLASSES;
+    d->inputs = TESTED_INPUTS;
+    d->input_length = TESTED_INPUT_LENGTH;
+    d->input_packed = TESTED_INPUT_PACKED;
+    d->input_bytes = (uint32_t)sizeof(tested_input_t);
+    d->input_signed = IS_SIGNED(tested_input_t);
+    d->sums = TESTED_SUMS;
+    d->scores = TESTED_SCORES;
 #ifdef TESTED_RAW_FEATURES
-    d.raw_features = TESTED_RAW_FEATURES;
-    d.raw_bytes = (uint32_t)sizeof(tested_raw_t);
-    d.raw_signed = IS_SIGNED(tested_raw_t);
+    d->raw_features = TESTED_RAW_FEATURES;
+    d->raw_bytes = (uint32_t)sizeof(tested_raw_t);
+    d->raw_signed = IS_SIGNED(tested_raw_t);
 #else
-    d.raw_features = 0U;
-    d.raw_bytes = 0U;
-    d.raw_signed = 0U;
+    d->raw_features = 0U;
+    d->raw_bytes = 0U;
+    d->raw_signed = 0U;
 #endif
-    d.scratch_bytes = TESTED_SCRATCH_BYTES;
-    for (i = 0U; i < (uint32_t)sizeof(d.sha256); i++) {
-        d.sha256[i] = (i < (uint32_t)sizeof(sha256)) ? (char)pgm_read_byte(&sha256[i]) : '\0';
+    d->scratch_bytes = TESTED_SCRATCH_BYTES;
+    for (i = 0U; i < (uint32_t)sizeof(d->sha256); i++) {
+        d->sha256[i] = (i < (uint32_t)sizeof(sha256)) ? (char)pgm_read_byte(&sha256[i]) : '\0';
     }
-    platform_write(&d, (uint32_t)sizeof(d));
+    platform_write(d, (uint32_t)sizeof(*d));
 }
 
 /* The number of whole frames that could be read. */

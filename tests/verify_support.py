@@ -12,7 +12,7 @@ from mip2mcu.export import TARGETS, Target, generate
 from mip2mcu.layers import Activation, Dense
 from mip2mcu.network import Network
 from mip2mcu.quantizer import Affine, Feature, OneHot, Quantizer, Thermometer
-from mip2mcu.verify.cores import CORES
+from mip2mcu.verify.cores import core_for
 from mip2mcu.verify.harness import Harness, Program, build
 from mip2mcu.verify.runners import RUNNERS
 from mip2mcu.verify.toolchains import find_toolchain
@@ -110,7 +110,7 @@ def built(network: Network, target: Target, folder: Path, toolchain: str = "zig"
         network=network,
         name="model",
         target=target,
-        core=CORES[target.name],
+        core=core_for(target),
         toolchain=find_toolchain(target, toolchain),
     )
 
@@ -156,6 +156,6 @@ def hand_written(predict: str, target: Target, folder: Path, toolchain: str = "z
         network=_network([Dense([[1]], [0])], Sign(), high=255),
         name="hand",
         target=target,
-        core=CORES[target.name],
+        core=core_for(target),
         toolchain=find_toolchain(target, toolchain),
     )

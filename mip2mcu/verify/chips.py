@@ -7,11 +7,14 @@ from pathlib import Path
 from mip2mcu.verify.cores import AVR_DATA_SPACE, Core
 from mip2mcu.verify.runners.image import read_image
 
-RETURN_ADDRESS_BYTES = 3
-"""Most bytes that a call pushes."""
-_HARNESS_STACK = 64
-_DESCRIPTION_STACK = 192
-"""What the harness uses above a call of the model, and all by itself when it describes the model."""
+CHIP_LINKS = (
+    "-Wl,--gc-sections",
+    "-Wl,--defsym=__TEXT_REGION_LENGTH__=0x100000",
+    "-Wl,--defsym=__DATA_REGION_LENGTH__=0xf000",
+)
+"""Linker flags: more memory than any chip has, so that `shortage` tells what is missing, and not the linker."""
+_HARNESS_STACK = 80
+"""What the harness and library functions use beside the model."""
 
 
 def chip_flags(flags: tuple[str, ...], core: Core) -> tuple[str, ...]:
@@ -24,8 +27,7 @@ def shortage(program: Path, core: Core, stack: int) -> str | None:
     assert core.memory is not None
     image = read_image(program)
     flash = max(address + len(data) for address, data in image.segments)
-    variables = image.symbols["_end"] - AVR_DATA_SPACE - core.memory.ram.origin
-    ram = variables + max(stack + _HARNESS_STACK, _DESCRIPTION_STACK)
+    ram = image.symbols["_end"] - AVR_DATA_SPACE - core.memory.ram.origin + stack + _HARNESS_STACK
     needs, has = (flash, ram), (core.memory.flash.length, core.memory.ram.length)
     if needs[0] <= has[0] and needs[1] <= has[1]:
         return None

@@ -23,7 +23,7 @@ from mip2mcu.export.targets import Target
 from mip2mcu.network import Network
 from mip2mcu.ranges import IntArray
 from mip2mcu.resources import resource_folder
-from mip2mcu.verify.chips import RETURN_ADDRESS_BYTES, chip_flags, shortage
+from mip2mcu.verify.chips import CHIP_LINKS, chip_flags, shortage
 from mip2mcu.verify.cores import KIB, Core
 from mip2mcu.verify.decoding import check_armv6m, check_rv32e
 from mip2mcu.verify.footprint import Footprint, measure
@@ -64,8 +64,7 @@ class Program:
 
     def stack(self) -> Mapping[str, int]:
         """Most bytes of stack that each function uses, as the compiler knows them; empty where it does not say."""
-        names = [f"{self.name}_{function}" for function in _FUNCTIONS]
-        return worst_stack(self.model_object, names, 0 if self.core.simavr_mcu is None else RETURN_ADDRESS_BYTES)
+        return worst_stack(self.model_object, [f"{self.name}_{function}" for function in _FUNCTIONS])
 
 
 @dataclass(frozen=True)
@@ -167,7 +166,7 @@ def surroundings(firmware: Path, core: Core, folder: Path) -> tuple[list[Path], 
     """The sources around a model on ``core`` and the linker's flags; writes memory.ld into ``folder``."""
     main = firmware / "verify_main.c"
     if core.memory is None or core.simavr_mcu is not None:
-        return [main, firmware / core.folder / "platform.c"], ("-Wl,--gc-sections",) * (core.memory is not None)
+        return [main, firmware / core.folder / "platform.c"], () if core.memory is None else CHIP_LINKS
     (folder / "memory.ld").write_text(core.memory.linker_script, encoding="utf-8")
     sources = [firmware / "platform_semihosting.c", firmware / "runtime.c", firmware / core.folder / "startup.c"]
     return [main, *sources], bare_metal_links(firmware, core)

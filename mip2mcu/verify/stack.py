@@ -18,8 +18,8 @@ STACK_FLAG = "-fstack-usage"
 _CODE = ".text."
 
 
-def worst_stack(object_file: Path, roots: Iterable[str], call_bytes: int = 0) -> Mapping[str, int]:
-    """Most bytes of stack that each of the functions ``roots`` uses; a call itself pushes ``call_bytes``.
+def worst_stack(object_file: Path, roots: Iterable[str]) -> Mapping[str, int]:
+    """Most bytes of stack that each of the functions ``roots`` uses.
 
     The object is compiled with `STACK_FLAG` and one section a function. Empty where the compiler wrote no .su file
     beside it (zig does not) or pyelftools is not installed.
@@ -32,7 +32,7 @@ def worst_stack(object_file: Path, roots: Iterable[str], call_bytes: int = 0) ->
     own = _own_bytes(usage.read_text(encoding="utf-8"))
     with object_file.open("rb") as stream:
         calls = _calls(ELFFile(stream))
-    return {root: _deepest(root, calls, own, call_bytes) for root in roots}
+    return {root: _deepest(root, calls, own) for root in roots}
 
 
 def _own_bytes(text: str) -> dict[str, int]:
@@ -66,6 +66,6 @@ def _calls(elf: ELFFile) -> dict[str, set[str]]:
     return {caller: called - {caller} for caller, called in calls.items()}
 
 
-def _deepest(function: str, calls: Mapping[str, set[str]], own: Mapping[str, int], call_bytes: int) -> int:
-    below = [_deepest(callee, calls, own, call_bytes) for callee in calls.get(function, ())]
-    return call_bytes + own.get(function, 0) + max(below, default=0)
+def _deepest(function: str, calls: Mapping[str, set[str]], own: Mapping[str, int]) -> int:
+    below = [_deepest(callee, calls, own) for callee in calls.get(function, ())]
+    return own.get(function, 0) + max(below, default=0)
