@@ -19,6 +19,7 @@ from math import prod
 from mip2mcu.errors import ExportError
 from mip2mcu.export.costs import NOTHING, Cost, cost, layer_item, pack_item
 from mip2mcu.export.layouts import LAYOUTS, Encoding, LayerContext, Layout, Lowered
+from mip2mcu.export.layouts.compressed import CompressedLayout
 from mip2mcu.export.literals import TYPE_BYTES
 from mip2mcu.export.options import AUTO, ExportOptions, Goal
 from mip2mcu.export.packing import words_for
@@ -160,15 +161,22 @@ def _named(task: Task, options: ExportOptions) -> tuple[dict[str, Layout], tuple
 _KINDS: dict[str, tuple[bool, ...]] = {"": (), "fast": (False,), "compact": (True,)}
 
 
-def _usable(task: Task, every: Iterable[Candidate]) -> list[Candidate]:
-    """Those of ``every`` that exist, and are of known cost if any is; raises `ExportError` where there is none."""
+def _usable(task: Task, every: Iterable[Candidate], goal: Goal) -> list[Candidate]:
+    """Those of ``every`` that exist, and are of known cost if any is; raises `ExportError` where there is none.
+
+    Where no cost is known, codes of variable length are left to the goal "size": they take ten times the instructions
+    of lists.
+    """
     every = list(every)
     usable = [candidate for candidate in every if candidate.lowered is not None]
     if not usable:
         listed = "; ".join(f"{candidate.layout} {candidate.refusal}" for candidate in every)
         kind, context = type(task.layer).__name__, task.context
         raise ExportError(f"layer {context.index} ({kind}) fits no layout for target {context.target.name}: {listed}")
-    return [candidate for candidate in usable if candidate.cost is not None] or usable
+    known = [candidate for candidate in usable if candidate.cost is not None]
+    if known or goal == "size":
+        return known or usable
+    return [candidate for candidate in usable if candidate.layout != CompressedLayout.name] or usable
 
 
 # ---- chains --------------------------------------------------------------------------------------------------------
@@ -219,7 +227,7 @@ def plan_layouts(
     """
     chains: list[_Chain] = []
     for k in range(len(tasks) - 1, -1, -1):
-        chains = _extended(tasks, k, surveyed[k], chains)
+        chains = _extended(tasks, k, surveyed[k], chains, options.optimize)
     whole = [_completed(chain, tasks[0], fixed) for chain in chains]
     within = _within(whole, options)
     best = min(within, key=_order(options.optimize))
@@ -229,14 +237,14 @@ def plan_layouts(
 
 
 def _extended(
-    tasks: Sequence[Task], k: int, surveyed: list[Candidate], chains: list[_Chain]
+    tasks: Sequence[Task], k: int, surveyed: list[Candidate], chains: list[_Chain], goal: Goal
 ) -> list[_Chain]:
     """Every chain of ``chains`` behind every candidate for layer ``k``, without those that are beaten."""
     found: list[_Chain] = []
     for written in dict.fromkeys(chain.reads for chain in chains) or [Encoding.VALUES]:
         behind = [chain for chain in chains if chain.reads is written]
         output = tasks[k + 1].input_bytes(written) if behind else 0
-        for candidate in _usable(tasks[k], (priced(entry, tasks[k], written) for entry in surveyed)):
+        for candidate in _usable(tasks[k], (priced(entry, tasks[k], written) for entry in surveyed), goal):
             found += [_joined(candidate, tasks[k], k == 0, output, chain) for chain in behind or [_END]]
     return [chain for reads in Encoding for chain in _unbeaten([c for c in found if c.reads is reads])]
 
