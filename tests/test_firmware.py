@@ -110,17 +110,35 @@ def test_nothing_is_built_inside_firmware():
         ("clang", ()),
         ("arm-none-eabi-gcc", ("-mcpu=cortex-m0", "-mthumb", "-ffreestanding")),
         ("arm-none-eabi-gcc", ("-mcpu=cortex-m4", "-mthumb", "-mfloat-abi=hard", "-ffreestanding")),
-        ("riscv64-unknown-elf-gcc", ("-march=rv32imc_zicsr", "-mabi=ilp32", "-ffreestanding")),
+        ("arm-none-eabi-gcc", ("-mcpu=cortex-m55", "-mthumb", "-mfloat-abi=hard", "-ffreestanding")),
+        ("riscv64-unknown-elf-gcc", ("-march=rv32imc", "-mabi=ilp32", "-ffreestanding")),
+        ("riscv64-unknown-elf-gcc", ("-march=rv32ec", "-mabi=ilp32e", "-ffreestanding")),
+        ("avr-gcc", ("-mmcu=atmega328p", "-ffreestanding")),
     ],
 )
 def test_the_c_around_a_model_compiles_without_a_warning(compiler, flags, tmp_path):
     require_compiler(compiler)
     built(sign_network(), TARGETS["host"], tmp_path)  # writes tested_model.h
-    folder = {"gcc": "host", "clang": "host", "riscv64-unknown-elf-gcc": "riscv"}.get(compiler, "cortex-m")
-    sources = [FIRMWARE / "verify_main.c", *(FIRMWARE / folder).glob("*.c")]
-    if folder != "host":
-        sources += [FIRMWARE / "runtime.c", FIRMWARE / "platform_semihosting.c"]
+    bare = ("runtime.c", "platform_semihosting.c")
+    around = {
+        "gcc": ("host/platform.c",),
+        "clang": ("host/platform.c",),
+        "arm-none-eabi-gcc": ("cortex-m/startup.c", *bare),
+        "riscv64-unknown-elf-gcc": ("riscv/startup.c", *bare),
+        "avr-gcc": ("avr/platform.c",),
+    }
+    sources = [FIRMWARE / name for name in ("verify_main.c", *around[compiler])]
     includes = (f"-I{FIRMWARE}", f"-I{tmp_path}")
     call = [compiler, "-std=c99", "-O2", *WARNINGS, *flags, *includes, "-c", *map(str, sources)]
     done = subprocess.run(call, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("compiler", ["gcc", "clang"])
+@pytest.mark.parametrize("source", ["avr/simulator.c", "qemu/count.c"])
+def test_what_runs_on_the_computer_compiles_without_a_warning(compiler, source, tmp_path):
+    require_compiler(compiler)
+    require(source != "avr/simulator.c" or Path("/usr/include/simavr").is_dir(), "libsimavr-dev is not installed")
+    call = [compiler, "-std=c99", "-O2", "-fPIC", *WARNINGS, "-c", str(FIRMWARE / source), "-o", str(tmp_path / "tool.o")]
+    done = subprocess.run(call, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
