@@ -139,6 +139,7 @@ def test_the_c_around_a_model_compiles_without_a_warning(compiler, flags, tmp_pa
 def test_what_runs_on_the_computer_compiles_without_a_warning(compiler, source, tmp_path):
     require_compiler(compiler)
     require(source != "avr/simulator.c" or Path("/usr/include/simavr").is_dir(), "libsimavr-dev is not installed")
-    call = [compiler, "-std=c99", "-O2", "-fPIC", *WARNINGS, "-c", str(FIRMWARE / source), "-o", str(tmp_path / "tool.o")]
+    files = ("-c", str(FIRMWARE / source), "-o", str(tmp_path / "tool.o"))
+    call = [compiler, "-std=c99", "-O2", "-fPIC", *WARNINGS, *files]
     done = subprocess.run(call, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
