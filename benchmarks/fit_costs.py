@@ -30,7 +30,7 @@ CORES = (
 )  # fmt: skip
 NETWORKS, QUICK_NETWORKS = 150, 12
 PULL, DRIFT = 0.02, 0.002
-"""Weights of the ties between a coefficient and its variant's, and between that and `USUAL`, against one sample's relative
+"""Weights of the ties of a coefficient and its variant's, and between that and `USUAL`, against one sample's relative
 error."""
 USUAL = 6.0
 """Instructions or bytes of a part that no sample tells."""
