@@ -10,6 +10,7 @@ answers are compared before any figure is believed.
 from __future__ import annotations
 
 import os
+import re
 import tempfile
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -20,14 +21,15 @@ import numpy as np
 
 from benchmarks.objects import linked_bytes
 from mip2mcu.errors import VerifyError
-from mip2mcu.export import Export, Target, find_target
+from mip2mcu.export import Export, Target, find_target, generate
+from mip2mcu.export.options import ExportOptions
 from mip2mcu.export.program import Program
 from mip2mcu.export.scratch import Home
 from mip2mcu.network import Network
 from mip2mcu.ranges import IntArray
 from mip2mcu.resources import resource_folder
 from mip2mcu.verify import footprint
-from mip2mcu.verify.chips import RETURN_ADDRESS_BYTES, chip_flags, shortage
+from mip2mcu.verify.chips import chip_flags, shortage
 from mip2mcu.verify.cores import Core, core_for
 from mip2mcu.verify.decoding import check_armv6m
 from mip2mcu.verify.harness import surroundings
@@ -69,6 +71,10 @@ class Subject:
     flags: tuple[str, ...] = ()
     libraries: tuple[Path, ...] = ()
 
+    def short(self, function: str) -> str:
+        """The function's name without the subject's."""
+        return function.removeprefix(f"{self.name}_")
+
 
 @dataclass(frozen=True)
 class Figures:
@@ -79,6 +85,7 @@ class Figures:
     static, scratch, stack  RAM by kind; the caller's input array is not among it
     instructions    by function: most of all rows, from its first instruction to its return; cycles on AVR
     library_calls   helper functions that it calls
+    code, stacks    by function: bytes of code, with what it calls in the subject; bytes of stack
     """
 
     flash: int
@@ -88,6 +95,8 @@ class Figures:
     stack: int
     instructions: Mapping[str, int] = field(default_factory=dict)
     library_calls: tuple[str, ...] = ()
+    code: Mapping[str, int] = field(default_factory=dict)
+    stacks: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def ram(self) -> int:
@@ -168,8 +177,7 @@ def _measure_on(core: Core, target: Target, subjects: list[Subject]) -> list[Fig
     with tempfile.TemporaryDirectory(prefix="mip2mcu-measure-") as name:
         folder, flags = Path(name), _flags(target, toolchain, core)
         objects = [_compile(subject, toolchain, flags, folder) for subject in subjects]
-        call_bytes = 0 if core.simavr_mcu is None else RETURN_ADDRESS_BYTES
-        stacks = [worst_stack(path, s.counted, call_bytes) for s, path in zip(subjects, objects, strict=True)]
+        stacks = [worst_stack(path, {*s.counted, *s.linked}) for s, path in zip(subjects, objects, strict=True)]
         program = _link(subjects, objects, toolchain, flags, core, folder)
         reason = shortage(program, core, max(max(s.values()) for s in stacks)) if core.simavr_mcu else None
         if reason is not None:
@@ -252,12 +260,69 @@ def _figures(
     flash = sizes.flash
     if sizes.library_calls:
         flash = linked_bytes([path, *subject.libraries], subject.linked, toolchain, (*flags, *subject.flags))
+    counted = {name: counts[name].stack for name in subject.counted if counts[name].stack}
+    stacks = {**stack, **counted}
     return Figures(
         flash=flash,
         constants=sizes.constants,
         static=sizes.ram,
         scratch=subject.scratch,
-        stack=max(counts[name].stack or stack[name] for name in subject.linked if name in counts),
-        instructions={name.removeprefix(f"{subject.name}_"): counts[name].maximum for name in subject.counted},
+        stack=max(stacks[name] for name in subject.linked),
+        instructions={subject.short(name): counts[name].maximum for name in subject.counted},
         library_calls=sizes.library_calls,
+        code={subject.short(name): _code_bytes(path, name) for name in stacks},
+        stacks={subject.short(name): size for name, size in stacks.items()},
     )
+
+
+def _code_bytes(path: Path, function: str) -> int:
+    sizes = footprint.measure(path, [function])
+    assert sizes is not None
+    return sizes.code
+
+
+# ---- models --------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class Model:
+    """A network to be exported with ``options`` and measured on ``rows`` (n, inputs)."""
+
+    target: str
+    network: Network
+    rows: IntArray
+    options: ExportOptions
+
+
+@dataclass(frozen=True, eq=False)
+class Taken:
+    """What a model takes, and its export, which says what was predicted."""
+
+    export: Export
+    figures: Figures
+
+    @property
+    def inference(self) -> int:
+        """Instructions from the caller's bytes to the class: packing counts where inputs are bits."""
+        counted = self.figures.instructions
+        return counted["predict"] + counted.get("pack", 0)
+
+    @property
+    def layouts(self) -> str:
+        """The layouts of all layers."""
+        return ", ".join(layer.lowered.layout for layer in self.export.program.layers)
+
+
+def measure_models(models: Sequence[Model]) -> list[Taken]:
+    """Each model exported, compiled, run and measured, in order; the same program is measured once."""
+    exports = [generate(model.network, model.target, f"m{k}", options=model.options) for k, model in enumerate(models)]
+    programs = [(model.target, _anonymous(export)) for model, export in zip(models, exports, strict=True)]
+    first = {program: k for k, program in reversed(list(enumerate(programs)))}
+    jobs = [(models[k].target, model_subject(exports[k], models[k].network, models[k].rows)) for k in first.values()]
+    figures = dict(zip(first, measure(jobs), strict=True))
+    return [Taken(export, figures[program]) for export, program in zip(exports, programs, strict=True)]
+
+
+def _anonymous(export: Export) -> str:
+    """The C without the model's name."""
+    return re.sub(rf"\b{export.name}_", "model_", export.files[f"{export.name}.c"])

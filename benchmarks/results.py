@@ -45,6 +45,11 @@ def save(name: str, rows: Sequence[Row], *, quick: bool) -> None:
     if quick:
         print("(--quick: a share of the work, nothing is written)")
         return
+    store(name, rows)
+
+
+def store(name: str, rows: Sequence[Row]) -> None:
+    """Write ``results/NAME.json``."""
     command = f"python -m benchmarks.{name}"
     document = {"command": command, "cores": os.cpu_count(), "rows": [asdict(row) for row in rows]}
     write_text(FOLDER / f"{name}.json", json.dumps(document, indent=1, sort_keys=True, ensure_ascii=False) + "\n")
