@@ -164,8 +164,8 @@ def dense_networks():
     """8-bit and binary inputs, ternary and few-bit weights, sign units and requantised units."""
     rng = np.random.default_rng(8)
     for high, limit in ((255, 1), (1, 1), (255, 7)):
-        first = Dense(rng.integers(-limit, limit + 1, (40, 300)), rng.integers(-50, 51, 40), Activation.SIGN)
-        last = Dense(rng.integers(-1, 2, (3, 40)), rng.integers(-5, 6, 3))
+        first = Dense(rng.integers(-limit, limit + 1, (9, 300)), rng.integers(-50, 51, 9), Activation.SIGN)
+        last = Dense(rng.integers(-1, 2, (3, 9)), rng.integers(-5, 6, 3))
         yield Network(np.zeros(300), np.full(300, high), (first, last), Argmax(3), tuple("abc"))
 
 
