@@ -1,5 +1,6 @@
 """`verify`, end to end: nothing differs, a planted error is caught, and what cannot be compared is said plainly."""
 
+import importlib.util
 import json
 import re
 import subprocess
@@ -274,6 +275,22 @@ def test_missing_tools_are_named_before_anything_is_compiled(monkeypatch):
     monkeypatch.setattr(verification_module, "find_toolchain", find_no_toolchain)
     with pytest.raises(ToolMissingError):
         verify(linear_network(), "cortex-m")
+
+
+def test_without_pyelftools_the_error_comes_before_anything_is_compiled(monkeypatch):
+    find_spec = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "elftools" else find_spec(name))
+    monkeypatch.setattr(verification_module, "build", None)
+    for target in ("cortex-m", "rv32ec"):
+        with pytest.raises(ToolMissingError, match="needs pyelftools, not installed: run `pip install pyelftools`"):
+            verify(linear_network(), target)
+
+
+def test_the_host_is_verified_without_pyelftools(monkeypatch):
+    find_spec = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "elftools" else find_spec(name))
+    report = verify(linear_network(), "host", vectors=50)
+    assert (report.mismatches, report.vectors, report.sizes) == (0, 50, None)
 
 
 def find_no_toolchain(target, name):

@@ -109,7 +109,7 @@ def find_toolchain(target: Target, name: str | None = None) -> Toolchain:
 def _advice(target: Target) -> str:
     advice = []
     if target.family in _ZIG_FAMILIES:
-        advice.append('run `pip install "mip2mcu[verify]"` for a compiler that serves every target but AVR')
+        advice.append("run `pip install ziglang` for a compiler that serves every target but AVR")
     if target.family in _PACKAGES:
         advice.append(f"install {_PACKAGES[target.family]} with your system's package manager")
     return ", or ".join(advice)

@@ -19,6 +19,7 @@ from mip2mcu.verify.footprint import measure
 from mip2mcu.verify.harness import Files, Harness, Program, build
 from mip2mcu.verify.report import Cost, Report
 from mip2mcu.verify.runners import CountingRunner, Runner, counting_runner, find_runner
+from mip2mcu.verify.runners.image import check_reader
 from mip2mcu.verify.toolchains import find_toolchain
 from mip2mcu.verify.vectors import input_chunks, raw_chunks
 
@@ -63,6 +64,8 @@ def verify(
     core = core_for(target)
     compiler = find_toolchain(target, toolchain)
     chosen = find_runner(core, runner)
+    if core.memory is not None:
+        check_reader()
     files = generate(network, target, name).files if source is None else _read_source(Path(source), name)
     with tempfile.TemporaryDirectory(prefix="mip2mcu-verify-") as folder:
         program = build(

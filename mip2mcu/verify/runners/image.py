@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,17 +18,20 @@ class Image:
     symbols: dict[str, int]
 
 
+def check_reader() -> None:
+    """Raise `ToolMissingError` without pyelftools, which every emulated core needs: programs are read and checked."""
+    if importlib.util.find_spec("elftools") is None:
+        raise ToolMissingError("emulating a core needs pyelftools, not installed: run `pip install pyelftools`")
+
+
 def read_image(program: Path) -> Image:
     """The loadable segments, entry point and symbol addresses of an ELF file.
 
     Raises `ToolMissingError` without pyelftools.
     """
-    try:
-        from elftools.elf.elffile import ELFFile  # noqa: PLC0415  (an optional dependency)
-    except ImportError:
-        raise ToolMissingError(
-            'emulating a core needs pyelftools, which is not installed: run `pip install "mip2mcu[verify]"`'
-        ) from None
+    check_reader()
+    from elftools.elf.elffile import ELFFile  # noqa: PLC0415  (an optional dependency)
+
     with program.open("rb") as stream:
         elf = ELFFile(stream)
         loaded = tuple(

@@ -36,7 +36,7 @@ class UnicornRunner:
     """Runs bare-metal programs in an emulated core."""
 
     name: str = "unicorn"
-    install: str = 'run `pip install "mip2mcu[verify]"`'
+    install: str = "run `pip install unicorn pyelftools`"
     unit: str = "instructions"
     seconds: float = RUN_SECONDS
 
