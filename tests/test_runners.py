@@ -261,7 +261,7 @@ def test_a_runner_that_does_not_serve_the_core_is_a_usage_error():
 def test_without_emulators_the_error_says_what_to_install(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     monkeypatch.setattr(shutil, "which", lambda name: None)
-    with pytest.raises(ToolMissingError, match="pip install unicorn pyelftools.*qemu-system-arm"):
+    with pytest.raises(ToolMissingError, match=r"pip install unicorn pyelftools.*qemu-system-arm"):
         find_runner(CORES["cortex-m0"])
     assert counting_runner(CORES["cortex-m0"]) is None
 
