@@ -23,13 +23,12 @@ from mip2mcu.dataset import Dataset
 from mip2mcu.errors import Mip2mcuError
 from mip2mcu.evaluation import Evaluation, evaluate
 from mip2mcu.network import Network
+from mip2mcu.version import __version__
 
 if TYPE_CHECKING:
     from mip2mcu.export import export
     from mip2mcu.train import train
     from mip2mcu.verify import verify
-
-__version__ = "0.1.0"
 
 __all__ = ["Dataset", "Evaluation", "Mip2mcuError", "Network", "__version__", "evaluate", "export", "train", "verify"]
 

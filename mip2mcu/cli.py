@@ -144,6 +144,9 @@ def _name_from(model: str) -> str:
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(0), help="Of the random vectors.")
 @click.option("--source", type=click.Path(file_okay=False), help="Verify the exported C in this folder.")
 @click.option("--name", help="Name that the C in --source was exported with.  [default: the model's file name]")
+@click.option(
+    "--report", "documents", multiple=True, type=click.Path(), help="Write the evidence to this .json or .md file too."
+)
 @JSON
 def verify_command(
     model: str,
@@ -154,6 +157,7 @@ def verify_command(
     seed: int,
     source: str | None,
     name: str | None,
+    documents: tuple[str, ...],
     as_json: bool,
 ) -> None:
     """Compile the C of MODEL, run it, compare it with Python.
@@ -162,8 +166,9 @@ def verify_command(
     scores, class and margin. One mismatch is a failure that shows the input, the expected and the received values; the
     exit status is then 1.
     """
-    from mip2mcu.verify import verify  # noqa: PLC0415  (emulators load only where they are needed)
+    from mip2mcu.verify import evidence, verify  # noqa: PLC0415  (emulators load only where they are needed)
 
+    evidence.check_paths(documents)
     network = Network.load(model)
     rows = None if data is None else Dataset.read(data, label=label, like=network)
     report = verify(
@@ -175,6 +180,7 @@ def verify_command(
         name=_name_from(model) if name is None else name,
         source=None if source is None else Path(source),
     )
+    evidence.write_documents(documents, [report])
     click.echo(json.dumps(report.as_dict(), sort_keys=True) if as_json else report.as_text())
     if report.mismatches:
         raise click.exceptions.Exit(1)

@@ -104,6 +104,20 @@ def test_verify_fails_on_a_planted_wrong_weight(model, tmp_path):
     assert "expected" in result.output and "got" in result.output and "input" in result.output
 
 
+def test_verify_files_its_evidence(model, tmp_path):
+    paths = [tmp_path / "evidence.json", tmp_path / "evidence.md"]
+    arguments = [argument for path in paths for argument in ("--report", path)]
+    assert run("verify", model, "--target", "host", "--vectors", "50", *arguments).exit_code == 0
+    document = json.loads(paths[0].read_text())
+    assert (document["vectors"], document["mismatches"], len(document["targets"])) == (50, 0, 1)
+    assert paths[1].read_text().startswith("# Verification\n")
+
+
+def test_a_report_that_cannot_be_written_is_refused_before_anything_runs(model, tmp_path):
+    refused(run("verify", model, "--report", tmp_path / "evidence.pdf"))
+    assert not list(tmp_path.glob("*.pdf"))
+
+
 def test_targets_and_formulations_are_listed():
     assert "cortex-m0" in json.loads(run("targets", "--json").output)
     assert {"linear", "inn"} <= set(json.loads(run("formulations", "--json").output))

@@ -15,7 +15,7 @@ import mip2mcu
 PACKAGE = Path(mip2mcu.__file__).parent
 
 ROWS = [
-    "errors",
+    "errors version",
     "files resources progress",
     "ranges",
     "layers quantizer",

@@ -74,6 +74,8 @@ class Report:
     sizes            what `predict` (with `quantize` and `pack`, where there are) adds to a firmware; None where unknown
     scratch_bytes    RAM that the caller provides for the tensors between the layers
     costs            by function: "predict", "quantize", "pack"; empty where nothing installed counts
+    sources          SHA-256 of each C file that was compiled, by name
+    proof            what static analysis found for all inputs, plain values for JSON; None where it was not asked for
     """
 
     model_sha256: str
@@ -91,6 +93,8 @@ class Report:
     sizes: Footprint | None
     scratch_bytes: int
     costs: Mapping[str, Cost]
+    sources: Mapping[str, str]
+    proof: Mapping[str, Any] | None = None
 
     @property
     def vectors(self) -> int:
@@ -126,6 +130,8 @@ class Report:
             "instructions": self._counted("instructions"),
             "cycles": self._counted("cycles"),
             "stack_bytes": {name: cost.stack_bytes for name, cost in self.costs.items()},
+            "sources": dict(self.sources),
+            "proof": None if self.proof is None else dict(self.proof),
         }
 
     def _counted(self, unit: str) -> dict[str, Any]:

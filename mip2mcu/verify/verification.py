@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -82,7 +83,7 @@ def verify(
         harness = Harness(program, chosen)
         check_description(network, harness, "memory" if source is None else str(source))
         comparison = _compare(network, harness, data, vectors, seed)
-        return _report(comparison, target, seed)
+        return _report(comparison, target, seed, _digests(files, name))
 
 
 def _read_source(folder: Path, name: str) -> Files:
@@ -95,6 +96,13 @@ def _read_source(folder: Path, name: str) -> Files:
                 f"{folder} holds no readable {file_name}: name the folder that `mip2mcu export` wrote, and its --name"
             ) from None
     return files
+
+
+def _digests(files: Files, name: str) -> Mapping[str, str]:
+    """SHA-256 of the C in ``files``: what a reviewer compares with the files that went into a firmware."""
+    return {
+        file_name: hashlib.sha256(files[file_name].encode()).hexdigest() for file_name in (f"{name}.c", f"{name}.h")
+    }
 
 
 def _check_room(program: Program, core: Core, runner: Runner) -> None:
@@ -119,7 +127,7 @@ def _compare(network: Network, harness: Harness, data: Dataset | None, vectors: 
     return comparison
 
 
-def _report(comparison: Comparison, target: Target, seed: int) -> Report:
+def _report(comparison: Comparison, target: Target, seed: int, sources: Mapping[str, str]) -> Report:
     harness = comparison.harness
     program, description = harness.program, harness.description
     counter = counting_runner(program.core)
@@ -140,6 +148,7 @@ def _report(comparison: Comparison, target: Target, seed: int) -> Report:
         sizes=measure(program.model_object, [f"{program.name}_{function}" for function in called]),
         scratch_bytes=description.scratch_bytes,
         costs={} if counter is None else _count(comparison, counter),
+        sources=sources,
     )
 
 

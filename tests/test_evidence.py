@@ -1,0 +1,121 @@
+"""The evidence that `verify --report` files: complete, the same for the same run, never written half."""
+
+import json
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from mip2mcu.errors import UsageError
+from mip2mcu.verify import Cost, Mismatch, Report, evidence, verify
+from mip2mcu.verify.footprint import Footprint
+from tests.verify_support import sign_network
+
+REPORT = Report(
+    model_sha256="5e" * 32,
+    target="cortex-m",
+    core="cortex-m0",
+    runner="unicorn 2.1.4 (ARM_CORTEX_M0)",
+    toolchain="gcc 12.2.1",
+    flags=("-mcpu=cortex-m0", "-O2"),
+    seed=7,
+    mismatches=0,
+    first_mismatch=None,
+    vectors_by_kind={"corners": 4, "random": 1996},
+    quantized_by_kind={},
+    packed=2000,
+    sizes=Footprint(1234, 500, 0, 8, ("__mulsi3",)),
+    scratch_bytes=300,
+    costs={"predict": Cost(40, "instructions", 910, 1020, 48), "pack": Cost(40, "instructions", 77, 77, None)},
+    sources={"digits.c": "c0" * 32, "digits.h": "0c" * 32},
+)
+MARKDOWN = f"""\
+# Verification
+
+|  |  |
+|---|---|
+| model SHA-256 | `{"5e" * 32}` |
+| generator | mip2mcu 0.1.0 |
+| targets | cortex-m |
+| vectors | 2,000 |
+| mismatches | **0** |
+
+## cortex-m
+
+|  |  |
+|---|---|
+| run as | cortex-m0 on unicorn 2.1.4 (ARM_CORTEX_M0) |
+| compiler | gcc 12.2.1 |
+| flags | `-mcpu=cortex-m0 -O2` |
+| SHA-256 of digits.c | `{"c0" * 32}` |
+| SHA-256 of digits.h | `{"0c" * 32}` |
+| vectors | 2,000: 4 corners, 1,996 random |
+| rows packed | 2,000 |
+| seed | 7 |
+| mismatches | **0** |
+| flash | 1,734 bytes |
+| RAM | 308 bytes, 300 of them scratch memory that the caller provides |
+| sections | .text 1,234, .rodata 500, .data 0, .bss 8 |
+| library functions | __mulsi3 |
+| proof | not asked for |
+
+| one call of | takes | constant | rows | stack |
+|---|---|---|---|---|
+| predict | 910 to 1,020 instructions | no | 40 | 48 bytes |
+| pack | 77 instructions | yes | 40 | unknown |
+"""
+
+
+def test_the_document_for_people_is_this():
+    assert evidence.as_markdown([REPORT]) == MARKDOWN
+
+
+def test_the_document_for_programs_adds_up_its_targets():
+    document = json.loads(evidence.as_json([REPORT, REPORT]))
+    assert (document["schema"], document["generator"]) == (1, "mip2mcu 0.1.0")
+    assert (document["vectors"], document["mismatches"], len(document["targets"])) == (4000, 0, 2)
+    assert document["targets"][0]["sources"] == {"digits.c": "c0" * 32, "digits.h": "0c" * 32}
+    assert document["targets"][0]["proof"] is None
+
+
+def test_the_generator_bears_the_version_of_the_package():
+    project = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())
+    assert evidence.as_dict([REPORT])["generator"] == f"mip2mcu {project['project']['version']}"
+
+
+def test_a_mismatch_is_shown_with_its_input():
+    mismatch = Mismatch("sums", "random", 3, (1, 2), (5,), (6,))
+    failed = Report(**(vars(REPORT) | {"mismatches": 9, "first_mismatch": mismatch}))
+    text = evidence.as_markdown([failed])
+    assert "| mismatches | **9** |" in text
+    assert "sums differ on random row 3:\n  input     1 2\n  expected  5\n  got       6\n```" in text
+
+
+def test_a_proof_is_part_of_both_documents():
+    proved = Report(**(vars(REPORT) | {"proof": {"analyser": "Frama-C 25.0", "alarms": 0}}))
+    assert "| proof | analyser Frama-C 25.0, alarms 0 |" in evidence.as_markdown([proved])
+    assert json.loads(evidence.as_json([proved]))["targets"][0]["proof"]["alarms"] == 0
+
+
+def test_two_runs_give_the_same_bytes_and_name_no_place():
+    runs = []
+    for _ in range(2):
+        reports = [verify(sign_network(), target, vectors=200) for target in ("host", "cortex-m")]
+        runs.append(evidence.as_json(reports) + evidence.as_markdown(reports))
+    assert runs[0] == runs[1]
+    assert not re.search(r"[\s\"(]/\w", runs[0])  # no absolute path
+
+
+def test_documents_are_written_in_the_form_that_their_ending_names(tmp_path):
+    paths = [tmp_path / "out.json", tmp_path / "out.md"]
+    evidence.write_documents(paths, [REPORT])
+    assert json.loads(paths[0].read_text()) == evidence.as_dict([REPORT])
+    assert paths[1].read_text() == MARKDOWN
+
+
+def test_other_endings_and_missing_folders_are_refused(tmp_path):
+    with pytest.raises(UsageError, match=r"'out\.txt': name a file that ends in \.json or \.md"):
+        evidence.check_paths([tmp_path / "out.txt"])
+    with pytest.raises(UsageError, match="does not exist, create it first"):
+        evidence.check_paths([tmp_path / "missing" / "out.md"])
