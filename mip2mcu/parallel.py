@@ -7,6 +7,9 @@
 tasks and never depend on the number of workers. `Context` tells the function how long it may take, whether to stop, and
 whom to tell about progress. Callers know `Executor` only; anything that offers ``map`` can take its place.
 
+A worker that dies (memory was short, somebody killed it) does not end the run: its task goes to another one, and the
+executor's ``notes`` say so. Only a task that loses `ATTEMPTS` workers, or the death of the last one, is an error.
+
 Workers are fresh interpreters that talk through their standard input and output. Unlike those of `multiprocessing`,
 they never import the caller's script, so no ``if __name__ == "__main__"`` is needed; and they end by themselves when
 the caller dies.
@@ -22,6 +25,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -35,6 +39,8 @@ Result = TypeVar("Result")
 
 WORKER_LIMIT = 256
 """Most workers of one machine."""
+ATTEMPTS = 2
+"""Workers that a task may lose before it is given up: what kills two of them would kill the next as well."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +63,10 @@ class Executor(Protocol):
     @property
     def workers(self) -> int:
         """Tasks that run at the same time."""
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a reader of the results should know about how they came about, one sentence each."""
 
     def map(
         self,
@@ -90,6 +100,7 @@ class Serial:
     """Runs the tasks in this process, one after another."""
 
     workers: int = 1
+    notes: tuple[str, ...] = ()
 
     def map(
         self,
@@ -139,6 +150,12 @@ class Processes:
         """Starts nothing yet."""
         self.workers = workers
         self._running: list[_Worker] = []
+        self._notes: list[str] = []
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """One sentence for each worker that died."""
+        return tuple(self._notes)
 
     def map(
         self,
@@ -149,11 +166,11 @@ class Processes:
         listener: Listener = silent,
         stop: Stop = never,
     ) -> list[Result]:
-        """See `Executor.map`. A task that raises ends the run with its error; so does a worker that dies."""
+        """See `Executor.map`. A task that raises ends the run with its error; see `ATTEMPTS` for workers that die."""
         if not self._running:
             self._running = [_Worker() for _ in range(self.workers)]
         try:
-            return _Run(self._running, function, tasks, seconds, listener, stop).results()
+            return _Run(self._running, self._notes, function, tasks, seconds, listener, stop).results()
         except BaseException:  # nobody may go on with a task whose result no one awaits
             self.close()
             raise
@@ -213,31 +230,35 @@ class _Run:
     def __init__(
         self,
         workers: list[_Worker],
+        notes: list[str],
         function: Callable[..., Any],
         tasks: Sequence[Any],
         seconds: float | None,
         listener: Listener,
         stop: Stop,
     ) -> None:
-        self.workers, self.function, self.tasks = workers, function, tasks
+        self.workers, self.notes = workers, notes
+        self.function, self.tasks = function, tasks
         self.listener, self.stop = listener, stop
         self.began = time.monotonic()
         self.end = None if seconds is None else self.began + seconds
         self.inbox: queue.SimpleQueue[tuple[_Worker, str, Any]] = queue.SimpleQueue()
-        self.next = 0
-        self.done = 0
+        self.waiting = deque(range(len(tasks)))
+        self.idle: list[_Worker] = []
+        self.lost: Counter[int] = Counter()
         self.stopped = False
         self.outcome: dict[int, Any] = {}
         self.task_of: dict[int, int] = {}
 
     def results(self) -> list[Any]:
         """Hand out tasks until all are done."""
-        for worker in self.workers:
+        for worker in tuple(self.workers):
             worker.inbox = self.inbox
             if worker.process.poll() is not None:
-                raise self._death(worker)
-            self.hand_out(worker)
-        while self.done < len(self.tasks):
+                self.bury(worker)
+            else:
+                self.hand_out(worker)
+        while len(self.outcome) < len(self.tasks):
             try:
                 worker, kind, content = self.inbox.get(timeout=0.1)
             except queue.Empty:
@@ -249,31 +270,55 @@ class _Run:
 
     def hand_out(self, worker: _Worker) -> None:
         """Give the next task to ``worker``."""
-        if self.next == len(self.tasks):
+        if not self.waiting:
+            self.idle.append(worker)
             return
         left = None if self.end is None else self.end - time.monotonic()
-        seconds = share_of_time(left, len(self.tasks) - self.next, len(self.workers))
-        self.task_of[id(worker)] = self.next
+        seconds = share_of_time(left, len(self.waiting), len(self.workers))
+        task = self.waiting.popleft()
+        self.task_of[id(worker)] = task
         try:
-            parcel = pickle.dumps((self.function, self.tasks[self.next]))
+            parcel = pickle.dumps((self.function, self.tasks[task]))
         except (pickle.PicklingError, AttributeError, TypeError) as error:
             raise UsageError(f"a task cannot be sent to a worker process ({error}): use workers=1") from None
         worker.send("task", (parcel, seconds, self.stopped))
-        self.next += 1
 
     def take(self, worker: _Worker, kind: str, content: Any) -> None:
         """Deal with one message."""
+        done, total = len(self.outcome), len(self.tasks)
         if kind == "progress":
-            self.listener(replace(content, done=self.done, total=len(self.tasks)))
+            self.listener(replace(content, done=done, total=total))
         elif kind == "result":
             self.outcome[self.task_of.pop(id(worker))] = content
-            self.done += 1
-            self.listener(Progress("", seconds=time.monotonic() - self.began, done=self.done, total=len(self.tasks)))
+            self.listener(Progress("", seconds=time.monotonic() - self.began, done=done + 1, total=total))
             self.hand_out(worker)
         elif kind == "error":
             raise content
-        elif id(worker) in self.task_of:
-            raise self._death(worker)
+        elif worker in self.workers:
+            self.bury(worker)
+
+    def bury(self, worker: _Worker) -> None:
+        """Go on without a worker that has died: its task is the next that is handed out."""
+        code = worker.process.wait()
+        reason = f"signal {-code}" if code < 0 else f"status {code}"
+        task = self.task_of.pop(id(worker), None)
+        place = "between two tasks" if task is None else f"in task {task + 1} of {len(self.tasks)}"
+        died = f"a worker process ended by itself {place} ({reason})"
+        self.workers.remove(worker)
+        self.idle = [other for other in self.idle if other is not worker]
+        worker.end()
+        if task is not None:
+            self.lost[task] += 1
+            self.waiting.appendleft(task)
+            if self.lost[task] == ATTEMPTS:
+                died += f", as {ATTEMPTS - 1} before it"
+        if not self.workers or (task is not None and self.lost[task] == ATTEMPTS):
+            raise SolverError(f"{died}; memory may be short: take fewer workers or rows")
+        note = f"{died}: the others went on with its work; memory may be short"
+        self.notes.append(note)
+        self.listener(Progress(note, done=len(self.outcome), total=len(self.tasks)))
+        if self.idle:
+            self.hand_out(self.idle.pop())
 
     def pass_on_stop(self) -> None:
         """Tell the workers once that they should stop."""
@@ -281,15 +326,6 @@ class _Run:
             self.stopped = True
             for worker in self.workers:
                 worker.send("stop", None)
-
-    def _death(self, worker: _Worker) -> SolverError:
-        code = worker.process.wait()
-        task = self.task_of.get(id(worker))
-        place = "before its first task" if task is None else f"in task {task + 1} of {len(self.tasks)}"
-        reason = f"signal {-code}" if code < 0 else f"status {code}"
-        return SolverError(
-            f"a worker process ended by itself {place} ({reason}); memory may be short: take fewer workers or rows"
-        )
 
 
 # ---- the worker's side ---------------------------------------------------------------------------------------------

@@ -42,6 +42,26 @@ def die(task, context):
     os.kill(os.getpid(), signal.SIGKILL)
 
 
+def die_once(folder, context):
+    """The first task kills its worker; later ones find its mark, in one place for all."""
+    time.sleep(0.05)
+    try:
+        (folder.parent / "mark").mkdir()
+    except FileExistsError:
+        return True
+    os.kill(os.getpid(), signal.SIGKILL)
+    return False
+
+
+def die_each_once(folder, context):
+    try:
+        folder.mkdir()
+    except FileExistsError:
+        return True
+    os.kill(os.getpid(), signal.SIGKILL)
+    return False
+
+
 def until_stopped(task, context):
     end = time.monotonic() + 20
     while not context.stop() and time.monotonic() < end:
@@ -106,10 +126,42 @@ def test_other_errors_of_a_worker_bring_its_traceback():
         run.map(fail, [1])
 
 
-def test_a_worker_that_dies_is_said_to_have_died():
+def test_a_task_that_kills_its_workers_is_given_up():
     require(os.name == "posix", "SIGKILL needs POSIX")
-    with executor(2) as run, pytest.raises(SolverError, match=r"ended by itself in task 1 of 1 \(signal 9\)"):
+    with (
+        executor(3) as run,
+        pytest.raises(SolverError, match=r"ended by itself in task 1 of 1 \(signal 9\), as 1 before it; memory"),
+    ):
         run.map(die, [1])
+
+
+def test_the_run_goes_on_without_a_killed_worker_and_says_so(tmp_path):
+    require(os.name == "posix", "SIGKILL needs POSIX")
+    seen = []
+    with executor(2) as run:
+        assert run.map(die_once, [tmp_path / str(k) for k in (0, 0, 1, 1)], listener=seen.append) == [True] * 4
+        assert run.notes[0].startswith("a worker process ended by itself in task ")
+        assert len(run.notes) == 1
+        assert run.notes[0] in [event.stage for event in seen]
+        assert run.map(square, [2, 3, 4]) == [4, 9, 16]
+
+
+def test_the_death_of_the_last_worker_ends_the_run(tmp_path):
+    require(os.name == "posix", "SIGKILL needs POSIX")
+    with executor(2) as run, pytest.raises(SolverError, match="ended by itself in task"):
+        run.map(die_each_once, [tmp_path / name for name in "abcd"])
+
+
+def test_a_worker_that_is_killed_between_two_runs_is_done_without():
+    require(os.name == "posix", "SIGKILL needs POSIX")
+    with executor(2) as run:
+        first = run.map(process_id, range(6))
+        os.kill(first[0], signal.SIGKILL)
+        end = time.monotonic() + 20
+        while alive(first[0]) and time.monotonic() < end:
+            time.sleep(0.01)
+        assert set(run.map(process_id, range(6))) == set(first) - {first[0]}
+        assert "(signal 9): the others went on with its work" in run.notes[0]
 
 
 def test_after_an_error_the_next_run_begins_afresh():

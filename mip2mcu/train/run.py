@@ -106,7 +106,7 @@ def train(
     earlier = tuple(combined(dataset, ensemble, stage) for stage in zip(*(t.earlier for t in trained), strict=True))
     used = (*flat_options(chosen), ("ensemble", ensemble if len(parts) > 1 else "none"))
     report = report_on(network, dataset, chosen.name, used, named_solves(parts, trained), time.monotonic() - began)
-    notes = tuple(dict.fromkeys(note for one in trained for note in one.report.notes))
+    notes = (*run.notes, *dict.fromkeys(note for one in trained for note in one.report.notes))
     if choice.note:
         notes = (choice.note, *notes)
     if stopped() and report.status != "optimal":
