@@ -79,6 +79,10 @@ class FittedColumn:
     notes: tuple[str, ...]
 
 
+def _missing(count: int) -> str:
+    return "1 missing value takes" if count == 1 else f"{count} missing values take"
+
+
 def numeric_column(name: str, column: Column) -> NumericColumn | None:
     """The raw integers of a training column, or None where it holds categories."""
     if not isinstance(column, tuple):
@@ -103,7 +107,7 @@ def fit_numbers(
     notes = [] if column.exact else [f"column {name!r} is rounded to {column.decimals} decimal places"]
     if absent:
         median = f"{Decimal(missing).scaleb(-column.decimals):f}"
-        notes.append(f"column {name!r}: {absent} missing values take the median, {median}")
+        notes.append(f"column {name!r}: {_missing(absent)} the median, {median}")
     raw = np.where(column.present, column.raw, missing)
     coded: Coding
     if coding == "thermometer":
@@ -136,7 +140,7 @@ def fit_categories(name: str, column: tuple[str, ...]) -> FittedColumn:
         notes.append(f"column {name!r} is one-hot with {coding.width} categories, because {text[:40]!r} is no number")
     absent = len(column) - counts.total()
     if absent:
-        notes.append(f"column {name!r}: {absent} missing values take the most frequent category, {mode!r}")
+        notes.append(f"column {name!r}: {_missing(absent)} the most frequent category, {mode!r}")
     feature = Feature(name, coding, coding.categories.index(mode), 0, "int16_t")
     return FittedColumn(feature, raw_column(feature, column), tuple(notes))
 

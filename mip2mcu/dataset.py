@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from math import prod
+from math import isfinite, prod
 from pathlib import Path
 from typing import Protocol
 
@@ -34,6 +34,9 @@ CODINGS = ("auto", "thermometer", "affine", "raw")
 
 UNKNOWN_LABEL = -1
 """Label of a row whose file has no labels."""
+
+PLAIN_CLASSES = 20
+"""So many classes or fewer are believed, whatever the labels look like."""
 
 _INTEGER = re.compile(r"-?[0-9]{1,15}")
 
@@ -207,6 +210,7 @@ def _fitted(table: Table, coding: str, bits: int, input_range: tuple[int, int] |
         raise DatasetError(f"{table.source} has no labels y: training needs them")
     classes = _class_order(table.labels)
     _check_classes(classes)
+    _check_measurement(classes, table.rows)
     if len(classes) < 2:
         raise DatasetError(f"{table.source} has the one class {classes[0]!r} only: training needs at least two")
     if input_range is not None:
@@ -235,7 +239,10 @@ def fit_quantizer(table: Table, coding: str, bits: int) -> tuple[Quantizer, IntA
     quantizer = Quantizer(tuple(column.feature for column in fitted))
     constant = sum(feature.coding.width == 0 for feature in quantizer.features)
     if constant:
-        notes.append(f"{constant} columns are constant and give no input")
+        notes.append(
+            f"{constant} columns are constant and give no input" if constant > 1
+            else "1 column is constant and gives no input"
+        )
     if quantizer.width == 0:
         raise DatasetError(f"every column of {table.source} is constant: there is nothing to learn from")
     if quantizer.width > UNIT_LIMIT:
@@ -342,6 +349,27 @@ def _check_classes(classes: Sequence[str]) -> None:
             raise DatasetError(f"the label {str(label)[:40]!r} {fault}: rename the class")
     if len(set(classes)) < len(classes):
         raise DatasetError("two classes have the same label: name each once")
+
+
+def _check_measurement(classes: Sequence[str], rows: int) -> None:
+    """Raise `DatasetError` where the labels look like a measurement: many numbers, with fractions or few rows each."""
+    many = len(classes) > PLAIN_CLASSES and (rows < 3 * len(classes) or _fractions(classes))
+    if many and _numbers(classes):
+        raise DatasetError(
+            f"the labels of {rows} rows are {len(classes)} different numbers ({', '.join(classes[:3])[:60]}, ...), "
+            "which looks like a measurement: is it the right column? --label names another; or label ranges of it"
+        )
+
+
+def _numbers(labels: Sequence[str]) -> bool:
+    try:
+        return all(isfinite(float(text)) for text in labels)
+    except ValueError:
+        return False
+
+
+def _fractions(labels: Sequence[str]) -> bool:
+    return not all(_INTEGER.fullmatch(text) for text in labels)
 
 
 def _table_labels(table: Table, classes: tuple[str, ...]) -> IntArray:

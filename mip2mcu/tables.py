@@ -102,6 +102,8 @@ def read_table(
 def _check_file(path: Path) -> None:
     if path.is_dir():
         raise DatasetError(f"{path} is a folder, name a CSV or NPZ file")
+    if path.exists() and not path.is_file():
+        raise DatasetError(f"{path} is a pipe or device: write the data to a file first")
     if not path.is_file():
         raise DatasetError(f"there is no data file {path}")
     size = path.stat().st_size
@@ -153,7 +155,8 @@ def _csv_rows(path: Path) -> tuple[list[str], list[list[str]]]:
                     rows.append(row)
                 elif any(row):
                     raise DatasetError(
-                        f"{path}, line {line}: {len(row)} values where the header has {len(header)} columns"
+                        f"{path}, line {line}: {len(row)} values where the header has {len(header)} columns: "
+                        "correct the row, or quote values that hold commas"
                     )
                 if len(rows) * len(header) > CELL_LIMIT:
                     raise DatasetError(f"{path} has more than {CELL_LIMIT} values: take fewer rows")

@@ -152,7 +152,7 @@ def test_missing_values_of_later_data_take_the_training_median():
 
 
 def test_a_small_median_is_written_without_exponent():
-    assert fitted(["0.00000001", "?"]).notes == ("column 't': 1 missing values take the median, 0.00000001",)
+    assert fitted(["0.00000001", "?"]).notes == ("column 't': 1 missing value takes the median, 0.00000001",)
 
 
 def test_codings_of_numbers():

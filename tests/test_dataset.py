@@ -138,7 +138,7 @@ def test_a_csv_of_numbers_categories_and_gaps(tmp_path):
     assert data.raw.tolist() == [[1050, 2], [-200, 0], [2025, 2], [1050, 1]]
     assert data.inputs.tolist() == [[1, 0, 0, 0, 1], [0, 0, 1, 0, 0], [1, 1, 0, 0, 1], [1, 0, 0, 1, 0]]
     assert data.input_high.tolist() == [1] * 5
-    assert data.notes == ("column 'temperature': 1 missing values take the median, 10.50",)
+    assert data.notes == ("column 'temperature': 1 missing value takes the median, 10.50",)
 
 
 def test_affine_inputs(tmp_path):
@@ -189,10 +189,23 @@ def test_other_arrays_become_thermometer_bits(tmp_path):
     assert data.quantizer.features[0].coding == Thermometer(0, 125, (50, 100))
 
 
+@pytest.mark.parametrize("step", ["1", "0.37"], ids=["whole numbers", "fractions"])
+def test_labels_that_look_like_a_measurement_are_refused(tmp_path, step):
+    values = [float(step) * k for k in range(50)]
+    text = "".join(f"{k},{v:g}\n" for k, v in enumerate(values))
+    with pytest.raises(DatasetError, match=r"of 50 rows are 50 different numbers .* looks like a measurement"):
+        csv(tmp_path, "a,label\n" + text)
+
+
+def test_many_numbered_classes_with_rows_enough_are_classes(tmp_path):
+    data = csv(tmp_path, "a,label\n" + "".join(f"{k},{k % 30}\n" for k in range(90)))
+    assert len(data.classes) == 30
+
+
 def test_constant_columns_give_no_input_and_are_told(tmp_path):
     data = csv(tmp_path, "a,b,label\n1,7,x\n2,7,y\n")
     assert data.inputs.tolist() == [[0], [1]]
-    assert data.notes == ("1 columns are constant and give no input",)
+    assert data.notes == ("1 column is constant and gives no input",)
     with pytest.raises(DatasetError, match=r"every column of .*data.csv is constant: there is nothing to learn from"):
         csv(tmp_path, "a,b,label\n1,7,x\n1,7,y\n")
 

@@ -209,6 +209,19 @@ def test_every_solver_of_pyomo_that_is_installed_gives_the_same_optimum(name):
         solve(model, Solver(name))
 
 
+@pytest.mark.parametrize("name", ["glpk", "cbc"])
+def test_an_option_that_another_solver_does_not_know_is_refused_before_the_work(name):
+    require(installed(name), f"{name} is not installed")
+    with pytest.raises(SolverError, match=r"'(glpk|cbc)' cannot solve with these options \(nonsense=3\): .*nonsense"):
+        check_solver(Solver(name, 5.0, options={"nonsense": 3}))
+
+
+def test_a_node_limit_that_another_solver_does_not_have_is_refused_before_the_work():
+    require(installed("glpk"), "glpk is not installed")
+    with pytest.raises(SolverError, match="glpk has no node limit: limit its time instead"):
+        check_solver(Solver("glpk", node_limit=5))
+
+
 def test_the_same_model_is_written_to_the_same_bytes_with_readable_names(tmp_path):
     write_model(knapsack(), tmp_path / "a.lp")
     write_model(knapsack(), tmp_path / "b.lp")

@@ -80,3 +80,13 @@ def test_impossible_weight_domains_are_refused():
         WeightDomain(0)
     with pytest.raises(UsageError, match="a weight bound of 3 contradicts them"):
         WeightDomain(3, binary=True)
+
+
+@pytest.mark.parametrize("spread", [1, 100, 300, -6_000])
+def test_equal_rows_and_columns_are_found_in_every_range(spread):
+    inputs = np.array([[0, 1, 0, 5], [0, 1, 0, 5], [1, 1, 1, 5], [0, -1, 0, 5]]) * spread
+    low, high = int(inputs.min()), int(inputs.max())
+    reduction = reduce(Dataset.from_arrays(inputs, [0, 1, 1, 0], input_range=(low, high)), WeightDomain(1))
+    assert [group.tolist() for group in reduction.groups] == [[0, 2], [1]]
+    assert reduction.rows.tolist() == [[0, spread], [spread, spread], [0, -spread]]
+    assert reduction.counts.tolist() == [[1, 1], [0, 1], [1, 0]]

@@ -152,6 +152,20 @@ def test_a_time_limit_covers_the_whole_training():
     assert report.seconds < 8
 
 
+def test_many_classes_keep_to_the_time_limit_by_one_member_a_class():
+    data = random_data(3, rows=320, inputs=16, classes=40)
+    report = train(data, FIXED, time_limit=2.0).report
+    assert dict(report.options)["ensemble"] == "rest"
+    assert len(report.solves) == 80
+    assert report.seconds < 10
+
+
+def test_a_training_that_could_not_keep_to_its_limit_says_why(monkeypatch):
+    monkeypatch.setattr(sys.modules["mip2mcu.train.run"], "OVERRUN", -1e9)
+    notes = train(THREE, FIXED, time_limit=0.5).report.notes
+    assert "a quick start of each of 3 members took" in notes[-1]
+
+
 def test_stop_returns_the_best_network_so_far():
     trained = train(THREE, stop=lambda: True)
     assert trained.report.status == "incumbent"

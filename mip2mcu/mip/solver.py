@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
 import pyomo.environ as pyo
+from pyomo.common.tee import capture_output
 
 from mip2mcu.errors import NoSolutionError, SolverError, UsageError
 from mip2mcu.files import write_text
@@ -24,6 +26,9 @@ from mip2mcu.mip.matrix import FloatArray, Matrix, matrix_of, variables_of
 from mip2mcu.progress import Listener, Progress, Stop, never, relative_gap, silent, stop_on_interrupt
 
 OptionValue: TypeAlias = str | int | float | bool
+
+_IGNORED_OPTION = "No match for "
+"""How cbc begins a line about an option that it does not know, before it goes on without it."""
 
 INTEGER_DISTANCE = 1e-4
 """How far a solver's integer variable may lie from a whole number; beyond, its answer is no solution."""
@@ -133,7 +138,49 @@ def check_solver(solver: Solver) -> None:
     if solver.name == "highs":
         highs.check(_limits(solver))
     else:
-        _factory(solver.name)
+        _try_out(replace(solver, time_limit=None if solver.time_limit is None else max(solver.time_limit, 10.0)))
+
+
+def _try_out(solver: Solver) -> None:
+    """Solve a problem of one variable, so that an option that ``solver`` refuses is found at once."""
+    model = pyo.ConcreteModel()
+    model.count = pyo.Var(domain=pyo.Integers, bounds=(0, 3))
+    model.enough = pyo.Constraint(expr=2 * model.count >= 3)
+    model.least = pyo.Objective(expr=model.count)
+    engine = _factory(solver.name)
+    for name, value in _options(solver).items():
+        engine.options[name] = value
+    try:
+        with _quiet(), capture_output() as printed:
+            engine.solve(model, load_solutions=False, tee=True)
+    except Exception as error:  # whatever the foreign interface raises, the user needs one sentence
+        reason = _last_line(printed.getvalue()) or _last_line(str(error)) or "it gave no reason"
+        raise SolverError(_refusal(solver, reason)) from error
+    for line in printed.getvalue().splitlines():
+        if line.startswith(_IGNORED_OPTION):
+            raise SolverError(_refusal(solver, line.removesuffix(" - ? for list of commands").strip()))
+
+
+def _refusal(solver: Solver, reason: str) -> str:
+    given = ", ".join(f"{name}={value}" for name, value in solver.options) or "none"
+    return f"the solver {solver.name!r} cannot solve with these options ({given}): {reason}"
+
+
+def _last_line(text: str) -> str:
+    lines = text.strip().splitlines()
+    return lines[-1] if lines else ""
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without Pyomo's own messages: what matters is said in an error."""
+    logger = logging.getLogger("pyomo")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL + 1)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 def solve(
@@ -252,16 +299,12 @@ def _factory(name: str) -> Any:
             f"the solver {name!r} is not known to Pyomo: take highs, {', '.join(_OTHER_SOLVERS)} or another of its list"
         )
     usable, engine = False, None
-    quiet = logging.getLogger("pyomo")
-    level = quiet.level
-    quiet.setLevel(logging.CRITICAL)
     try:
-        engine = pyo.SolverFactory(name)
-        usable = bool(engine.available(exception_flag=False))
+        with _quiet():
+            engine = pyo.SolverFactory(name)
+            usable = bool(engine.available(exception_flag=False))
     except Exception:  # an interface may fail in any way while it looks for its solver
         usable = False
-    finally:
-        quiet.setLevel(level)
     if not usable:
         names = _OTHER_SOLVERS.get(name)
         hint = f" ({names.install})" if names else ""
@@ -279,7 +322,8 @@ def _solve_elsewhere(
     began = time.monotonic()
     accepts_start = start and bool(getattr(engine, "warm_start_capable", lambda: False)())
     try:
-        result = engine.solve(model, load_solutions=False, **({"warmstart": True} if accepts_start else {}))
+        with _quiet():
+            result = engine.solve(model, load_solutions=False, **({"warmstart": True} if accepts_start else {}))
     except Exception as error:  # whatever the foreign interface raises, the user needs one sentence
         raise SolverError(
             f"{stage}: the solver {solver.name!r} failed: {str(error).strip().splitlines()[0]}"

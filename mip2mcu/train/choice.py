@@ -25,6 +25,10 @@ from mip2mcu.train.formulation import Formulation
 FOLDS = 5
 ROWS_LEAST = 40
 """Of fewer training rows, cross-validation says nothing; they take the first candidate's options too."""
+MEMBERS_MOST = 100
+"""Of larger ensembles the options are the first candidate's: every candidate would be trained so often a fold."""
+TRIAL_SECONDS = 1.0
+"""A quick start may take so long even where its share of the time is less."""
 WORK_LIMIT = 250_000
 """Most inputs of all members' rows together; the options of larger data are the first candidate's."""
 
@@ -71,7 +75,7 @@ def choose(
     candidates = formulation.candidates()
     folds = min(FOLDS, int(np.bincount(dataset.labels, minlength=len(dataset.classes)).min()))
     too_few = folds < 2 or dataset.rows < ROWS_LEAST
-    if len(candidates) == 1 or too_few or _work(dataset, ensemble) > WORK_LIMIT:
+    if len(candidates) == 1 or too_few or _too_much(dataset, ensemble):
         return Choice(candidates[0])
     listener(Progress("options by cross-validation"))
     splits = _folds(dataset, folds, solver.seed)
@@ -94,8 +98,9 @@ def choose(
     )
 
 
-def _work(dataset: Dataset, ensemble: str) -> int:
-    return sum(part.dataset.inputs.size for part in members(dataset, ensemble))
+def _too_much(dataset: Dataset, ensemble: str) -> bool:
+    parts = members(dataset, ensemble)
+    return len(parts) > MEMBERS_MOST or sum(part.dataset.inputs.size for part in parts) > WORK_LIMIT
 
 
 def _folds(dataset: Dataset, folds: int, seed: int) -> list[tuple[Dataset, Dataset]]:
@@ -112,7 +117,8 @@ def _folds(dataset: Dataset, folds: int, seed: int) -> list[tuple[Dataset, Datas
 def _count(trial: _Trial, context: Context) -> tuple[int, int]:
     """Correct rows of those left out, and links."""
     parts = members(trial.training, trial.ensemble)
-    solver = trial.solver.within(None if context.seconds is None else context.seconds / len(parts))
+    share = None if context.seconds is None else max(TRIAL_SECONDS, context.seconds / len(parts))
+    solver = trial.solver.within(share)
     networks = [trial.formulation.start(part.dataset, solver, stop=context.stop).network for part in parts]
     network = combined(trial.training, trial.ensemble, networks)
     return evaluate(network, trial.validation).correct, network.link_count

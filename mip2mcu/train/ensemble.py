@@ -35,6 +35,11 @@ ENSEMBLES = ("auto", "pairs", "rest", "none")
 """Choices of the user; "auto" is what the registry names for the formulation."""
 
 
+def automatic(usual: str, classes: int) -> str:
+    """What "auto" means for a formulation whose ensemble is ``usual``: too many pairs become one member a class."""
+    return "rest" if usual == "pairs" and classes > PAIRED_CLASSES else usual
+
+
 @dataclass(frozen=True, eq=False)
 class Member:
     """A part of a training: its name for people, and its own data set."""
@@ -48,10 +53,16 @@ class _Task:
     formulation: Formulation
     member: Member
     solver: Solver
+    start_seconds: float
     start: Trained | None = None
 
 
 Members: TypeAlias = tuple[Member, ...]
+
+PAIRED_CLASSES = 30
+"""Most classes that "auto" trains by pairs, 435 of them; of more classes there is one member a class."""
+START_SECONDS = 1.0
+"""All quick starts together may take so long even where the time limit is less."""
 
 
 def members(dataset: Dataset, ensemble: str) -> Members:
@@ -107,7 +118,7 @@ def train_members(
     def left() -> float | None:
         return None if solver.time_limit is None else max(0.0, began + solver.time_limit - time.monotonic())
 
-    tasks = [_Task(formulation, part, solver) for part in parts]
+    tasks = [_Task(formulation, part, solver, start_seconds=START_SECONDS / len(parts)) for part in parts]
     started = run.map(_start, tasks, seconds=left(), listener=listener, stop=stop)
     tasks = [replace(task, start=start) for task, start in zip(tasks, started, strict=True)]
     return run.map(_search, tasks, seconds=left(), listener=listener, stop=stop)
@@ -124,6 +135,8 @@ def _start(task: _Task, context: Context) -> Trained:
     listener = _named(context, task.member)
     listener(Progress("start"))
     solver = task.solver.within(context.seconds)
+    if solver.time_limit is not None:
+        solver = replace(solver, time_limit=max(solver.time_limit, task.start_seconds))
     return task.formulation.start(task.member.dataset, solver, listener=listener, stop=context.stop)
 
 

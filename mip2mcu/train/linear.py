@@ -38,8 +38,6 @@ MARGINS = (0.25, 0.5, 1.0)
 """Shares that an open ``margin`` is chosen from; the first is the default on large data."""
 KEEPS = (0.99, 0.95, 0.9, 0.8)
 """Shares that an open ``keep`` is chosen from."""
-START_SECONDS = 1.0
-"""A quick start may take so long even where its share of the time is less."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +51,7 @@ class Linear:
     keep           share of the captured margin that the links stage keeps, 0..1
 
     ``margin`` and ``keep`` may be left open (None): `train` then chooses them by cross-validation on small data, and
-    otherwise they are the first of `MARGINS` and `KEEPS`.
+    otherwise they are 0.25 and 0.99.
     """
 
     weight_bound: int | None = None
@@ -101,8 +99,6 @@ class Linear:
 
     def start(self, dataset: Dataset, solver: Solver, *, listener: Listener = silent, stop: Stop = never) -> Trained:
         """A good network in little time: relaxation, rounding, local search; nothing is searched exhaustively."""
-        if solver.time_limit is not None:
-            solver = replace(solver, time_limit=max(solver.time_limit, START_SECONDS))
         job = self.job(dataset, solver, listener=listener, stop=stop)
         units, margin = job.start_margin()
         if not job.sparse:
@@ -124,6 +120,8 @@ class Linear:
         Without a time limit the search goes on to the proof, or to the node limit of each stage; with a node limit
         of 0 there is none.
         """
+        if start is not None and (solver.node_limit == 0 or solver.time_limit == 0 or stop()):
+            return start
         job = self.job(dataset, solver, listener=listener, stop=stop)
         first = start or self.start(dataset, solver, listener=listener, stop=stop)
         stages = [job.units_of(network) for network in (*first.earlier, first.network)]

@@ -211,6 +211,8 @@ class LinearJob:
     def _relax(self, task: MarginTask, budget: int | None) -> tuple[FloatArray, Solve]:
         """Weights of the linear relaxation and the record, whose bound holds only if no rows were left out."""
         stage = "margin" if budget is None else "links"
+        if self.stop():
+            return _mean_difference(task), no_solve(stage, self.solver)
         width = task.rows.shape[1]
         share = self.within(0.25)
         part = self._sample(task, share.time_limit)

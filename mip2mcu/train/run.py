@@ -16,13 +16,15 @@ from mip2mcu.mip.solver import OptionValue, Solver, check_solver, write_model
 from mip2mcu.parallel import executor
 from mip2mcu.progress import Listener, Stop, silent, stop_on_interrupt
 from mip2mcu.train.choice import choose
-from mip2mcu.train.ensemble import combined, members, named_solves, train_members
+from mip2mcu.train.ensemble import automatic, combined, members, named_solves, train_members
 from mip2mcu.train.formulation import Formulation
 from mip2mcu.train.registry import FORMULATIONS
 from mip2mcu.train.trained import Trained, flat_options, report_on
 
 CHOICE_SHARE = 0.3
 """Most of the time limit that the choice of open options may take."""
+OVERRUN = 1.5
+"""A training that takes so many times its limit says why."""
 DEFAULT_TIME_LIMIT = 60.0
 """Seconds of a training where neither a time limit nor a node limit is given."""
 
@@ -91,7 +93,7 @@ def train(
     Raises `UsageError`, `DatasetError`, `SolverError` or `NoSolutionError`, each with the way out.
     """
     began = time.monotonic()
-    chosen, ensemble = _chosen(formulation, ensemble, options)
+    chosen, ensemble = _chosen(formulation, ensemble, options, len(dataset.classes))
     if time_limit is None and node_limit is None:
         time_limit = DEFAULT_TIME_LIMIT
     engine = Solver(solver, time_limit, node_limit, seed, options=tuple((solver_options or {}).items()))
@@ -111,6 +113,11 @@ def train(
         notes = (choice.note, *notes)
     if stopped() and report.status != "optimal":
         notes += ("stopped before its limits: the best network until then",)
+    elif time_limit is not None and report.seconds > OVERRUN * time_limit + 1:
+        notes += (
+            f"a quick start of each of {len(parts)} members took {report.seconds:.0f} s, more than the limit of "
+            f"{time_limit:g} s: take fewer classes or rows, more workers, or the ensemble rest",
+        )
     elif time_limit is not None and report.status != "optimal":
         notes += ("ended by a limit in seconds: another run may end elsewhere, one with a node limit alone does not",)
     return Trained(network, replace(report, workers=min(workers, len(parts)), notes=notes), earlier)
@@ -130,7 +137,7 @@ def write_models(
     the members.
     """
     path = check_writable(path)
-    chosen, ensemble = _chosen(formulation, ensemble, options)
+    chosen, ensemble = _chosen(formulation, ensemble, options, len(dataset.classes))
     parts = members(dataset, ensemble)
     digits = len(str(len(parts) - 1))
     written = []
@@ -142,7 +149,7 @@ def write_models(
 
 
 def _chosen(
-    formulation: str | Formulation, ensemble: str, options: Mapping[str, Any] | None
+    formulation: str | Formulation, ensemble: str, options: Mapping[str, Any] | None, classes: int
 ) -> tuple[Formulation, str]:
     """The formulation with its options, and the ensemble that "auto" means for it."""
     if isinstance(formulation, str):
@@ -152,5 +159,6 @@ def _chosen(
     else:
         chosen = formulation
     if ensemble == "auto":
-        ensemble = FORMULATIONS[chosen.name].ensemble if chosen.name in FORMULATIONS else "none"
+        usual = FORMULATIONS[chosen.name].ensemble if chosen.name in FORMULATIONS else "none"
+        ensemble = automatic(usual, classes)
     return chosen, ensemble
