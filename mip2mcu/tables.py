@@ -258,6 +258,24 @@ def _npz_arrays(path: Path, part: Part) -> tuple[NDArray[np.generic], NDArray[np
         ) from None
 
 
+def read_arrays(path: Path) -> dict[str, NDArray[np.generic]]:
+    """All arrays of an NPZ file by name, with the same precautions as for data."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            if sum(entry.file_size for entry in archive.infolist()) > FILE_LIMIT:
+                raise ValueError(f"it unpacks to more than {FILE_LIMIT} bytes")
+            return {entry.filename.removesuffix(".npy"): _npz_array(archive, entry) for entry in archive.infolist()}
+    except FileNotFoundError:
+        raise DatasetError(f"there is no file {path}") from None
+    except OSError as error:
+        raise DatasetError(f"cannot read {path}: {error.strerror}") from None
+    except Exception as error:  # as above
+        reason = str(error).splitlines()[0][:80] if str(error) else type(error).__name__
+        raise DatasetError(
+            f"{path} is no NPZ file of plain numeric arrays ({reason}): write it with numpy.savez"
+        ) from None
+
+
 def _npz_array(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> NDArray[np.generic]:
     """Read one array after its header: numpy would allocate whatever a header says."""
     with archive.open(entry) as stream:
