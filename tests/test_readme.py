@@ -6,9 +6,12 @@ import os
 import re
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+
+from tests.conftest import require
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -46,8 +49,9 @@ def test_the_worked_example_prints_what_the_readme_shows(folder):
         assert first_words(done.stdout) == first_words(shown)
 
 
-def test_the_python_example_runs(folder):
-    (code,) = blocks("python")
+@pytest.mark.parametrize("code", blocks("python"))
+def test_the_python_examples_run(folder, code):
+    require("sklearn" not in code or find_spec("sklearn"), "scikit-learn is not installed")
     done = subprocess.run(
         [sys.executable, "-c", quicker(code)], cwd=folder, capture_output=True, text=True, check=False
     )
