@@ -6,6 +6,7 @@
     ├── ModelError              a network or a model file that breaks a rule of the format
     ├── SolverError             a solver that is missing, refuses, or fails
     │   └── NoSolutionError     the solver ended without any feasible point
+    │       └── InfeasibleError the solver proved that there is none
     ├── ExportError             a network that cannot become C for the target, or a folder that cannot be written
     └── VerifyError             a comparison that could not be carried out
         └── ToolMissingError    no compiler or emulator for the target is installed
@@ -38,6 +39,10 @@ class SolverError(Mip2mcuError):
 
 class NoSolutionError(SolverError):
     """The solver ended without any feasible point."""
+
+
+class InfeasibleError(NoSolutionError):
+    """The solver proved that there is no feasible point."""
 
 
 class ExportError(Mip2mcuError):

@@ -13,7 +13,7 @@ from typing import Any
 import highspy
 import numpy as np
 
-from mip2mcu.errors import NoSolutionError, SolverError
+from mip2mcu.errors import InfeasibleError, NoSolutionError, SolverError
 from mip2mcu.mip.matrix import FloatArray, Matrix
 from mip2mcu.progress import Listener, Progress, Stop
 
@@ -198,7 +198,8 @@ def run(
 def _outcome(highs: highspy.Highs, matrix: Matrix, limits: Limits, stage: str) -> Outcome:
     model_status, info = highs.getModelStatus(), highs.getInfo()
     if model_status in _WITHOUT_SOLUTION:
-        raise NoSolutionError(f"{stage}: there is no solution, {_WITHOUT_SOLUTION[model_status]}")
+        error = InfeasibleError if model_status == highspy.HighsModelStatus.kInfeasible else NoSolutionError
+        raise error(f"{stage}: there is no solution, {_WITHOUT_SOLUTION[model_status]}")
     status = _STATUS.get(model_status)
     if status is None:
         raise SolverError(f"{stage}: HiGHS ended with status {highs.modelStatusToString(model_status)!r}")
