@@ -1,5 +1,7 @@
 """Vectors: what each kind promises, exactly."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 
@@ -7,7 +9,8 @@ from mip2mcu.decisions import Argmax
 from mip2mcu.layers import Activation, Dense
 from mip2mcu.network import Network
 from mip2mcu.quantizer import Affine, Feature, OneHot, Quantizer, Thermometer, fit_affine
-from mip2mcu.verify.hunting import random_rows, reach
+from mip2mcu.verify.comparison import chunk_rows
+from mip2mcu.verify.hunting import hunt, random_rows, reach
 from mip2mcu.verify.vectors import affine_steps, input_chunks, raw_chunks
 from tests.verify_support import linear_network, quantized_network, sign_network, vote_network
 
@@ -53,6 +56,29 @@ def test_data_rows_come_first_and_all_of_them():
 
 def test_chunks_are_bounded():
     assert max(len(rows) for _, rows in input_chunks(linear_network(), None, 5000, 0, 300)) <= 300
+
+
+def test_a_million_vectors_take_no_more_memory_than_twenty_thousand():
+    network = sign_network(inputs=40)
+    rows = chunk_rows(network)
+    hunted = hunt(network)
+    peaks = []
+    for count in (20_000, 1_000_000):
+        tracemalloc.start()
+        assert sum(len(part) for _, part in input_chunks(network, None, count, 0, rows, hunted)) == count
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[1] < 1.2 * peaks[0] < 2**26
+
+
+def test_neighbours_differ_from_a_row_that_was_searched_for_in_one_to_four_inputs():
+    network = sign_network()
+    hunted = hunt(network)
+    origins = np.concatenate(list(hunted.rows.values()))
+    rows = collect(input_chunks(network, None, 2000, 0, 512, hunted))["neighbours"]
+    assert len(rows) > 300
+    nearest = np.array([(origins != row).sum(axis=1).min() for row in rows])
+    assert nearest.max() <= 4
 
 
 def test_the_same_seed_gives_the_same_rows_and_another_seed_others():

@@ -151,6 +151,12 @@ def test_the_report_is_json_with_the_promised_keys():
     assert 0 < report["stack_bytes"]["predict"] < 1000
 
 
+def test_the_report_says_what_was_searched_for_and_what_cannot_be():
+    report = verify(sign_network(), "host", vectors=200)
+    assert report.as_dict()["searched"]["extremes"] == {"wanted": 16, "found": 15, "impossible": 1, "missing": 0}
+    assert "extremes 15 of 16 (1 impossible), thresholds 10 of 10" in report.as_text()
+
+
 def test_the_text_names_target_compiler_kinds_and_costs():
     text = verify(sign_network(), "cortex-m", vectors=300, toolchain="zig").as_text()
     for part in ("run as cortex-m0 on unicorn", "zig", "-mcpu=cortex_m0", "300 vectors: ", " random", "bytes of stack"):

@@ -13,7 +13,7 @@ from typing import Any
 
 from mip2mcu.errors import UsageError
 from mip2mcu.files import check_writable, write_text
-from mip2mcu.verify.report import Report
+from mip2mcu.verify.report import Report, searched_text
 from mip2mcu.version import __version__
 
 SCHEMA = 1
@@ -103,6 +103,8 @@ def _facts(report: Report) -> dict[str, str]:
         **{f"SHA-256 of {name}": f"`{digest}`" for name, digest in report.sources.items()},
         "vectors": _kinds(report.vectors_by_kind, report.vectors),
     }
+    if report.searched:
+        facts["searched for"] = searched_text(report.searched)
     if report.quantized_by_kind:
         facts["raw rows quantized"] = _kinds(report.quantized_by_kind, sum(report.quantized_by_kind.values()))
     if report.packed:
@@ -137,7 +139,8 @@ def _cost_rows(report: Report) -> Iterable[tuple[str, ...]]:
 
 
 def _kinds(counts: Mapping[str, int], total: int) -> str:
-    return f"{total:,}: {', '.join(f'{count:,} {kind}' for kind, count in counts.items())}"
+    parts = [f"{count:,} {kind.replace('_', ' ')}" for kind, count in counts.items()]
+    return f"{total:,}: {', '.join(parts)}"
 
 
 def _proof(proof: Mapping[str, Any]) -> str:

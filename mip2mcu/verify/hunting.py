@@ -36,6 +36,7 @@ _BLOCK_VALUES = 2**21
 """Most inputs of the rows that are looked at together."""
 _POOL_ROWS = 4096
 _DATA_ROWS = 16384
+_LEVELLED_ROWS = 1024
 _ROWS_A_SUM = 4
 _ROWS_A_TIE = 256
 _MUTANTS = 16
@@ -144,7 +145,7 @@ def _look(network: Network, chases: list[_Chase], rows: IntArray) -> None:
 
 
 def block_rows(network: Network) -> int:
-    """Rows that are looked at together, so that they and what they compute take some megabytes and a fraction of a second."""
+    """Rows that are looked at together, so that what they compute takes some megabytes and little time."""
     widest = max(low.size for low, _ in network.layer_ranges)
     return max(16, min(_POOL_ROWS, _BLOCK_VALUES // widest, _POOL_OPERATIONS // network.operations))
 
@@ -183,7 +184,7 @@ def _candidates(
     pool = random_rows(network, size, rng)
     yield pool
     if isinstance(network.decision, Argmax) and len(network.layers) == 1 and len(network.classes) > 1:
-        yield _level(network, pool)
+        yield _level(network, pool[:_LEVELLED_ROWS])
     for start in range(0, 0 if data is None else min(len(data), _DATA_ROWS), size):
         assert data is not None
         yield data[start : min(start + size, _DATA_ROWS)]

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from mip2mcu.verify.footprint import Footprint
+from mip2mcu.verify.hunting import Tally
 
 _SHOWN_VALUES = 32
 
@@ -76,6 +77,7 @@ class Report:
     costs            by function: "predict", "quantize", "pack"; empty where nothing installed counts
     sources          SHA-256 of each C file that was compiled, by name
     proof            what static analysis found for all inputs, plain values for JSON; None where it was not asked for
+    searched         by kind: how many conditions vectors were searched for, and how many were met or proved impossible
     """
 
     model_sha256: str
@@ -95,6 +97,7 @@ class Report:
     costs: Mapping[str, Cost]
     sources: Mapping[str, str]
     proof: Mapping[str, Any] | None = None
+    searched: Mapping[str, Tally] = field(default_factory=dict)
 
     @property
     def vectors(self) -> int:
@@ -131,6 +134,7 @@ class Report:
             "cycles": self._counted("cycles"),
             "stack_bytes": {name: cost.stack_bytes for name, cost in self.costs.items()},
             "sources": dict(self.sources),
+            "searched": {kind: {**vars(tally), "missing": tally.missing} for kind, tally in self.searched.items()},
             "proof": None if self.proof is None else dict(self.proof),
         }
 
@@ -145,6 +149,8 @@ class Report:
             f"flags        {' '.join(self.flags)}",
             f"compared     {self.vectors:,} vectors: {_kinds(self.vectors_by_kind)}",
         ]
+        if self.searched:
+            lines.append(f"searched     {searched_text(self.searched)}")
         if self.quantized_by_kind:
             total = sum(self.quantized_by_kind.values())
             lines.append(f"quantized    {total:,} raw rows: {_kinds(self.quantized_by_kind)}")
@@ -168,7 +174,18 @@ def _plain(value: Mismatch | Footprint) -> dict[str, Any]:
 
 
 def _kinds(counts: Mapping[str, int]) -> str:
-    return ", ".join(f"{count:,} {kind}" for kind, count in counts.items())
+    return ", ".join(f"{count:,} {kind.replace('_', ' ')}" for kind, count in counts.items())
+
+
+def searched_text(tallies: Mapping[str, Tally]) -> str:
+    """Such as ``extremes 90 of 90, thresholds 88 of 90 (1 impossible, 1 not found)``."""
+    return ", ".join(f"{kind.replace('_', ' ')} {_outcome(tally)}" for kind, tally in tallies.items())
+
+
+def _outcome(tally: Tally) -> str:
+    counts = {"impossible": tally.impossible, "not found": tally.missing}
+    reasons = [f"{count} {why}" for why, count in counts.items() if count]
+    return f"{tally.found} of {tally.wanted}" + (f" ({', '.join(reasons)})" if reasons else "")
 
 
 def _sizes_line(sizes: Footprint, scratch: int) -> str:

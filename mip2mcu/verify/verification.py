@@ -18,6 +18,7 @@ from mip2mcu.verify.comparison import Comparison, check_description, chunk_rows
 from mip2mcu.verify.cores import Core, core_for
 from mip2mcu.verify.footprint import measure
 from mip2mcu.verify.harness import Files, Harness, Program, build
+from mip2mcu.verify.hunting import Hunt, Tally, hunt
 from mip2mcu.verify.report import Cost, Report
 from mip2mcu.verify.runners import CountingRunner, Runner, counting_runner, find_runner
 from mip2mcu.verify.runners.image import check_reader
@@ -46,6 +47,7 @@ def verify(
     runner: str | None = None,
     toolchain: str | None = None,
     optimisation: str = "-O2",
+    hunted: Hunt | None = None,
 ) -> Report:
     """Compare the C of ``network``, compiled and run on the instruction set of ``target``, with Python by ``==``.
 
@@ -55,6 +57,7 @@ def verify(
     runner          "host", "unicorn", "qemu" or "simavr"; None takes the first that is installed
     toolchain       "gcc", "clang", "arm-none-eabi-gcc", "riscv64-unknown-elf-gcc", "avr-gcc" or "zig"; None likewise
     optimisation    the compiler's -O flag
+    hunted          what `hunt` found for this network and data, to be used for several targets; None searches here
 
     A difference is a result, `Report.mismatches`. Raises `VerifyError` where nothing could be compared,
     `ToolMissingError` (with what to install) where no compiler or emulator is there, and what `generate` raises.
@@ -82,8 +85,15 @@ def verify(
         _check_room(program, core, chosen)
         harness = Harness(program, chosen)
         check_description(network, harness, "memory" if source is None else str(source))
-        comparison = _compare(network, harness, data, vectors, seed)
-        return _report(comparison, target, seed, _digests(files, name))
+        if hunted is None:
+            hunted = hunt_for(network, data, seed)
+        comparison = _compare(network, harness, data, vectors, seed, hunted)
+        return _report(comparison, target, seed, _digests(files, name), hunted.tallies)
+
+
+def hunt_for(network: Network, data: Dataset | None, seed: int) -> Hunt:
+    """The rows that `verify` searches for, once for all targets."""
+    return hunt(network, None if data is None else network.check_inputs(data.inputs), seed)
 
 
 def _read_source(folder: Path, name: str) -> Files:
@@ -115,11 +125,13 @@ def _check_room(program: Program, core: Core, runner: Runner) -> None:
         )
 
 
-def _compare(network: Network, harness: Harness, data: Dataset | None, vectors: int, seed: int) -> Comparison:
+def _compare(
+    network: Network, harness: Harness, data: Dataset | None, vectors: int, seed: int, hunted: Hunt
+) -> Comparison:
     inputs = None if data is None else network.check_inputs(data.inputs)
     comparison = Comparison(network, harness)
     rows = chunk_rows(network)
-    comparison.compare_inputs(input_chunks(network, inputs, vectors, seed, rows))
+    comparison.compare_inputs(input_chunks(network, inputs, vectors, seed, rows, hunted))
     if network.quantizer is not None:
         raw = None if data is None else data.raw
         comparison.compare_raw(raw_chunks(network.quantizer, raw, vectors, seed, rows))
@@ -127,7 +139,9 @@ def _compare(network: Network, harness: Harness, data: Dataset | None, vectors: 
     return comparison
 
 
-def _report(comparison: Comparison, target: Target, seed: int, sources: Mapping[str, str]) -> Report:
+def _report(
+    comparison: Comparison, target: Target, seed: int, sources: Mapping[str, str], searched: Mapping[str, Tally]
+) -> Report:
     harness = comparison.harness
     program, description = harness.program, harness.description
     counter = counting_runner(program.core)
@@ -149,6 +163,7 @@ def _report(comparison: Comparison, target: Target, seed: int, sources: Mapping[
         scratch_bytes=description.scratch_bytes,
         costs={} if counter is None else _count(comparison, counter),
         sources=sources,
+        searched=searched,
     )
 
 
