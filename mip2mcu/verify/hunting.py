@@ -35,6 +35,7 @@ _GOAL_VALUES = 2**24
 _BLOCK_VALUES = 2**21
 """Most inputs of the rows that are looked at together."""
 _POOL_ROWS = 4096
+_LEAST_ROWS = 16
 _DATA_ROWS = 16384
 _LEVELLED_ROWS = 1024
 _ROWS_A_SUM = 4
@@ -103,18 +104,21 @@ class _Chase:
             self.distance, self.nearest = int(distance[k]), rows[k].astype(np.int16)
 
 
-def hunt(network: Network, data: IntArray | None = None, seed: int = 0) -> Hunt:
-    """Rows for every goal of ``network`` that can be met; ``data`` (rows, inputs) are looked through too."""
+def hunt(network: Network, data: IntArray | None = None, seed: int = 0, effort: float = 1.0) -> Hunt:
+    """Rows for every goal of ``network`` that can be met; ``data`` (rows, inputs) are looked through too.
+
+    ``effort`` is a factor of the work: 1 takes a second or some, 0 builds rows and looks at a few random ones.
+    """
     rng = np.random.default_rng(seed)
     limit = max(8, min(_UNIT_LIMIT, _GOAL_VALUES // (8 * network.inputs)))
     nothing = np.zeros(0, dtype=np.int16)
     chases = [_Chase(goal, nothing) for goal in goals_of(network, limit)]
     for chase in chases:
         chase.is_impossible = chase.goal.is_impossible(network)
-    for rows in _candidates(network, data, [chase.goal for chase in chases], rng):
+    for rows in _candidates(network, data, [chase.goal for chase in chases], rng, effort):
         _look(network, chases, rows)
-    _climb(network, [chase for chase in chases if chase.is_open], rng)
-    _solve(network, [chase for chase in chases if chase.is_open])
+    _climb(network, [chase for chase in chases if chase.is_open], rng, int(effort * _CLIMB_OPERATIONS))
+    _solve(network, [chase for chase in chases if chase.is_open], int(effort * _SOLVES))
     return Hunt({CORNERS: corners(network).astype(np.int16), **_rows_by_kind(chases)}, _tallies(chases))
 
 
@@ -147,7 +151,7 @@ def _look(network: Network, chases: list[_Chase], rows: IntArray) -> None:
 def block_rows(network: Network) -> int:
     """Rows that are looked at together, so that what they compute takes some megabytes and little time."""
     widest = max(low.size for low, _ in network.layer_ranges)
-    return max(16, min(_POOL_ROWS, _BLOCK_VALUES // widest, _POOL_OPERATIONS // network.operations))
+    return max(_LEAST_ROWS, min(_POOL_ROWS, _BLOCK_VALUES // widest, _POOL_OPERATIONS // network.operations))
 
 
 def random_rows(network: Network, count: int, rng: np.random.Generator) -> IntArray:
@@ -175,13 +179,13 @@ def corners(network: Network) -> IntArray:
 
 
 def _candidates(
-    network: Network, data: IntArray | None, goals: list[Goal], rng: np.random.Generator
+    network: Network, data: IntArray | None, goals: list[Goal], rng: np.random.Generator, effort: float
 ) -> Iterator[IntArray]:
     """Blocks of rows, the promising ones first."""
     size = block_rows(network)
     yield corners(network)
     yield from _built(network, [goal for goal in goals if isinstance(goal, SumGoal) and goal.layer == 0], rng, size)
-    pool = random_rows(network, size, rng)
+    pool = random_rows(network, max(_LEAST_ROWS, int(min(1.0, effort) * size)), rng)
     yield pool
     if isinstance(network.decision, Argmax) and len(network.layers) == 1 and len(network.classes) > 1:
         yield _level(network, pool[:_LEVELLED_ROWS])
@@ -258,7 +262,7 @@ def reach(
 # ---- climbing ------------------------------------------------------------------------------------------------------
 
 
-def _climb(network: Network, chases: list[_Chase], rng: np.random.Generator) -> None:
+def _climb(network: Network, chases: list[_Chase], rng: np.random.Generator, operations: int) -> None:
     """Change the nearest rows of ``chases`` step by step; a step never leads away from the goal."""
     if not chases:
         return
@@ -266,7 +270,7 @@ def _climb(network: Network, chases: list[_Chase], rng: np.random.Generator) -> 
     if not len(movable):
         return
     a_row = network.operations + 32 * network.inputs
-    rounds = min(_CLIMB_ROUNDS, _CLIMB_OPERATIONS // (a_row * _MUTANTS * len(chases)))
+    rounds = min(_CLIMB_ROUNDS, operations // (a_row * _MUTANTS * len(chases)))
     together = max(1, block_rows(network) // _MUTANTS)
     for _ in range(rounds):
         chases = [chase for chase in chases if chase.is_open]
@@ -305,9 +309,9 @@ def changed(network: Network, rows: IntArray | SmallArray, movable: IntArray, rn
 # ---- solving -------------------------------------------------------------------------------------------------------
 
 
-def _solve(network: Network, chases: list[_Chase]) -> None:
+def _solve(network: Network, chases: list[_Chase], solves: int) -> None:
     """Ask a MIP for a row for the first few of ``chases``; ties come first."""
-    if not chases:
+    if not chases or not solves:
         return
     from mip2mcu.mip.inputs import InputSearch, is_searchable  # noqa: PLC0415  (the solver loads only where needed)
 
@@ -315,7 +319,7 @@ def _solve(network: Network, chases: list[_Chase]) -> None:
         return
     search = InputSearch(network)
     unanswered = 0
-    for chase in sorted(chases, key=lambda chase: isinstance(chase.goal, SumGoal))[:_SOLVES]:
+    for chase in sorted(chases, key=lambda chase: isinstance(chase.goal, SumGoal))[:solves]:
         goal = chase.goal
         if isinstance(goal, TieGoal):
             answer = search.tie(goal.count)
