@@ -5,17 +5,21 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from mip2mcu import __version__, console
-from mip2mcu.cli_options import JSON, LABEL, MODEL, TARGET
+from mip2mcu.cli_inspect import inspect_command
+from mip2mcu.cli_options import JSON, LABEL, MODEL, TARGET, layout_options
 from mip2mcu.cli_train import formulations_command, train_command
 from mip2mcu.dataset import Dataset
 from mip2mcu.errors import Mip2mcuError, UsageError
 from mip2mcu.evaluation import evaluate
 from mip2mcu.network import Network
+
+if TYPE_CHECKING:
+    from mip2mcu.export import ExportOptions
 
 
 class Refusal(click.ClickException):
@@ -53,6 +57,7 @@ def main() -> None:
 
 main.add_command(train_command)
 main.add_command(formulations_command)
+main.add_command(inspect_command)
 
 
 # ---- evaluate ------------------------------------------------------------------------------------------------------
@@ -87,19 +92,24 @@ def evaluate_command(model: str, data: str, label: str | None, as_json: bool) ->
 @TARGET
 @click.option("--out", type=click.Path(), help="Folder for the files.  [default: ./NAME]")
 @click.option("--name", help="Prefix of every C name.  [default: the model's file name]")
+@layout_options
 @JSON
-def export_command(model: str, target: str, out: str | None, name: str | None, as_json: bool) -> None:
+def export_command(
+    model: str, target: str, out: str | None, name: str | None, options: ExportOptions | None, as_json: bool
+) -> None:
     """Write MODEL as C99: NAME.h, NAME.c and a README with usage.
 
-    Files that mip2mcu generated before are replaced, foreign files never. The generated code is yours to use without
-    conditions.
+    Files that mip2mcu generated before are replaced, foreign files never. The layout of each layer's weights is chosen
+    by predicted flash, RAM and instructions; `mip2mcu inspect MODEL --target TARGET` shows the choice. A model beyond a
+    budget is refused with the smallest size that it can have, and nothing is written. The generated code is yours to
+    use without conditions.
     """
     from mip2mcu.export import export  # noqa: PLC0415  (the template engine loads only where it is needed)
 
     network = Network.load(model)
     name = _name_from(model) if name is None else name
     folder = Path(out or name)
-    result = export(network, target=target, out=folder, name=name)
+    result = export(network, target=target, out=folder, name=name, options=options)
     if as_json:
         click.echo(
             json.dumps(
@@ -110,6 +120,7 @@ def export_command(model: str, target: str, out: str | None, name: str | None, a
                     "files": sorted(result.files),
                     "table_bytes": result.program.table_bytes,
                     "layouts": [layer.lowered.layout for layer in result.program.layers],
+                    "predicted": result.program.plan.as_dict(),
                     "model_sha256": network.sha256,
                 },
                 sort_keys=True,
@@ -147,6 +158,7 @@ def _name_from(model: str) -> str:
 @click.option(
     "--report", "documents", multiple=True, type=click.Path(), help="Write the evidence to this .json or .md file too."
 )
+@layout_options
 @JSON
 def verify_command(
     model: str,
@@ -158,13 +170,15 @@ def verify_command(
     source: str | None,
     name: str | None,
     documents: tuple[str, ...],
+    options: ExportOptions | None,
     as_json: bool,
 ) -> None:
     """Compile the C of MODEL, run it, compare it with Python.
 
     The C runs on TARGET's instruction set. Data rows, random rows, corners and ties are compared, bit for bit: sums,
     scores, class and margin. One mismatch is a failure that shows the input, the expected and the received values; the
-    exit status is then 1.
+    exit status is then 1. Without --source the C is generated as `mip2mcu export` would with the same options; budgets
+    then hold for the compiled C too.
     """
     from mip2mcu.verify import evidence, verify  # noqa: PLC0415  (emulators load only where they are needed)
 
@@ -179,6 +193,7 @@ def verify_command(
         seed=seed,
         name=_name_from(model) if name is None else name,
         source=None if source is None else Path(source),
+        options=options,
     )
     evidence.write_documents(documents, [report])
     click.echo(json.dumps(report.as_dict(), sort_keys=True) if as_json else report.as_text())
@@ -186,71 +201,7 @@ def verify_command(
         raise click.exceptions.Exit(1)
 
 
-# ---- inspect, targets, formulations --------------------------------------------------------------------------------
-
-
-@main.command("inspect")
-@MODEL
-@JSON
-def inspect_command(model: str, as_json: bool) -> None:
-    """What MODEL is: inputs, layers, decision rule."""
-    network = Network.load(model)
-    if as_json:
-        click.echo(json.dumps(_description(network), sort_keys=True))
-        return
-    described = _description(network)
-    layers, names = described.pop("layers"), described["raw_features"]
-    shown = {
-        **described,
-        "classes": ", ".join(network.classes),
-        "raw_features": "none: inputs are given directly" if names is None else len(names),
-        "input_range": _as_range(described["input_range"]),
-    }
-    for key, value in shown.items():
-        click.echo(f"{key.replace('_', ' '):<15} {console.printable(str(value), 100)}")
-    header = ["layer", "kind", "inputs", "outputs", "weights", "non-zero", "range", "activation"]
-    click.echo("\n" + console.table(header, [[str(k), *_layer_cells(layer)] for k, layer in enumerate(layers)]))
-
-
-def _description(network: Network) -> dict[str, Any]:
-    """For JSON."""
-    return {
-        "sha256": network.sha256,
-        "classes": list(network.classes),
-        "raw_features": None if network.quantizer is None else [f.name for f in network.quantizer.features],
-        "inputs": network.inputs,
-        "input_range": [int(network.input_low.min()), int(network.input_high.max())],
-        "decision": repr(network.decision),
-        "weights": network.weight_count,
-        "links": network.link_count,
-        "layers": [_layer(network, k) for k in range(len(network.layers))],
-    }
-
-
-def _layer(network: Network, k: int) -> dict[str, Any]:
-    layer = network.layers[k]
-    weights = getattr(layer, "weights", None)
-    activation = getattr(layer, "activation", None)
-    return {
-        "kind": type(layer).__name__,
-        "inputs": list(network.shapes[k]),
-        "outputs": list(network.shapes[k + 1]),
-        "weights": 0 if weights is None else weights.size,
-        "links": 0 if weights is None else int((weights != 0).sum()),
-        "weight_range": None if weights is None else [int(weights.min()), int(weights.max())],
-        "activation": None if activation is None else activation.value,
-    }
-
-
-def _layer_cells(layer: dict[str, Any]) -> list[str]:
-    """The values of `_layer` for people."""
-    sides = ["x".join(str(side) for side in layer[key]) for key in ("inputs", "outputs")]
-    counts = [str(layer["weights"]), str(layer["links"])]
-    return [layer["kind"], *sides, *counts, _as_range(layer["weight_range"]), layer["activation"] or "-"]
-
-
-def _as_range(ends: list[int] | None) -> str:
-    return "-" if ends is None else f"{ends[0]}..{ends[1]}"
+# ---- targets -------------------------------------------------------------------------------------------------------
 
 
 @main.command("targets")

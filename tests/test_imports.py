@@ -35,6 +35,7 @@ ROWS = [
     "__init__",
     "console",
     "cli_options",
+    "cli_inspect",
     "cli_train",
     "cli",
     "__main__",

@@ -20,12 +20,13 @@ UNROLL_BYTES = 32 * 1024
 class ExportOptions:
     """Raises `ExportError` for an unknown goal and for a negative budget.
 
-    layout             the layout of every layer, see `mip2mcu.export.layouts`, or one a layer, separated by commas;
-                       "NAME/compact" and "NAME/fast" are its two kinds of code; `AUTO`, or None: the planner chooses
+    layout             the layout of every layer, see `mip2mcu.export.layouts`; or one a layer, separated by commas; or
+                       entries such as "1=NAME" for single layers. "NAME/compact" and "NAME/fast" are its two kinds of
+                       code; `AUTO`, or None: the planner chooses
     optimize           what the planner prefers
     max_flash          most bytes of code and constants; None: no limit
     max_ram            most bytes of static memory, scratch and stack; None: no limit
-    max_unroll_bytes   most bytes of straight-line code for one layer, by estimate; 0: `UNROLL_BYTES`
+    max_unroll_bytes   most bytes of straight-line code for one layer, by estimate
     static_scratch     the generated file owns the memory for inputs and inner tensors: not re-entrant
     """
 
@@ -33,7 +34,7 @@ class ExportOptions:
     optimize: Goal = "balanced"
     max_flash: int | None = None
     max_ram: int | None = None
-    max_unroll_bytes: int = 0
+    max_unroll_bytes: int = UNROLL_BYTES
     static_scratch: bool = False
 
     def __post_init__(self) -> None:
@@ -46,16 +47,40 @@ class ExportOptions:
 
     def layout_of(self, index: int) -> str:
         """Name of the layout of layer ``index``, or `AUTO`; raises `ExportError` where there is no name for it."""
-        names = [name.strip() for name in (self.layout or AUTO).split(",")]
-        if len(names) == 1:
-            return names[0]
-        if index >= len(names):
+        named, plain = self._entries()
+        if index in named:
+            return named[index]
+        if len(plain) <= 1:
+            return plain[0] if plain else AUTO
+        if index >= len(plain):
             raise ExportError(
-                f"{len(names)} layouts are named, none for layer {index}: name one a layer, or one for all layers"
+                f"{len(plain)} layouts are named, none for layer {index}: name one a layer, one for all layers, or "
+                f"{index}=NAME"
             )
-        return names[index]
+        return plain[index]
 
-    @property
-    def unroll_bytes(self) -> int:
-        """Most bytes of straight-line code for one layer."""
-        return self.max_unroll_bytes or UNROLL_BYTES
+    def names_layer(self, index: int) -> bool:
+        """A layout is named for layer ``index`` itself, not for all layers."""
+        named, plain = self._entries()
+        return index in named or len(plain) > 1
+
+    def check_layers(self, count: int) -> None:
+        """Raise `ExportError` where a layout is named for a layer that a network of ``count`` layers does not have."""
+        named, plain = self._entries()
+        beyond = [index for index in (*named, len(plain) - 1) if index >= count]
+        if beyond and max(beyond) > 0:
+            raise ExportError(f"a layout is named for layer {max(beyond)}, the network has layers 0 to {count - 1}")
+
+    def _entries(self) -> tuple[dict[int, str], list[str]]:
+        """Names by layer, and those without a number."""
+        named: dict[int, str] = {}
+        plain: list[str] = []
+        for entry in (part.strip() for part in (self.layout or AUTO).split(",")):
+            number, equals, name = entry.partition("=")
+            if not equals:
+                plain.append(entry)
+            elif number.strip().isdecimal():
+                named[int(number)] = name.strip()
+            else:
+                raise ExportError(f"{entry!r} names no layout of a layer: write NAME, or LAYER=NAME such as 0=dense")
+        return named, plain

@@ -3,7 +3,7 @@
 Layers depend on each other: what one writes (bits or values) is what the next one reads, and packing the network's
 inputs costs as well. So whole chains are compared. From the last layer to the first, chains are extended by every
 candidate that could stand before them; of the chains that begin alike, those are kept that no other one beats in
-instructions, flash and RAM at once. Nothing that could become the best chain is lost.
+instructions, flash, memory of every type and stack at once. Nothing that could become the best chain is lost.
 
     speed       fewest instructions, then least flash
     size        least flash, then fewest instructions
@@ -18,38 +18,53 @@ from math import prod
 
 from mip2mcu.errors import ExportError
 from mip2mcu.export.costs import NOTHING, Cost, cost, layer_item, pack_item
-from mip2mcu.export.layouts import LAYOUTS, Encoding, LayerContext, Layout, Lowered
+from mip2mcu.export.layouts import LAYOUTS, Encoding, LayerContext, Layout, Lowered, Work
 from mip2mcu.export.layouts.compressed import CompressedLayout
 from mip2mcu.export.literals import TYPE_BYTES
 from mip2mcu.export.options import AUTO, ExportOptions, Goal
 from mip2mcu.export.packing import words_for
+from mip2mcu.export.scratch import MEMORY_TYPES, entries_by_type, scratch_bytes
 from mip2mcu.export.targets import Target
 from mip2mcu.layers import Activation, Dense, Layer
 
 
 @dataclass(frozen=True)
 class Task:
-    """A layer to choose a layout for; ``values_type`` is the C type of its inputs where they lie as values."""
+    """A layer to choose a layout for.
+
+    values_type      C type of its inputs where they lie as values
+    epilogue_bytes   tables that turn its sums into outputs, whatever the layout
+    """
 
     layer: Layer
     context: LayerContext
     values_type: str
+    epilogue_bytes: int = 0
 
     def input_type(self, reads: Encoding) -> str:
         """C type of the array that the layer reads."""
         return "uint32_t" if reads is Encoding.BITS else self.values_type
 
+    def tensor(self, reads: Encoding) -> Work:
+        """That array, as memory between layers."""
+        return Work(f"hidden{self.context.index}", self.input_type(reads), self.input_length(reads))
+
+    def input_length(self, reads: Encoding) -> int:
+        """Entries of that array."""
+        elements = prod(self.context.input_shape)
+        return words_for(elements) if reads is Encoding.BITS else elements
+
     def input_bytes(self, reads: Encoding) -> int:
         """Size of that array."""
-        elements = prod(self.context.input_shape)
-        return 4 * words_for(elements) if reads is Encoding.BITS else elements * TYPE_BYTES[self.values_type]
+        return self.input_length(reads) * TYPE_BYTES[self.input_type(reads)]
 
 
 @dataclass(frozen=True)
 class Candidate:
     """A layer in one layout, or why it cannot be; ``cost`` is None where nothing like it was measured.
 
-    compact    small code is preferred to fast code
+    compact      small code is preferred to fast code
+    refusal      a clause that follows the layout's name; a sentence where a sum ``overflows``
     """
 
     layout: str
@@ -57,6 +72,17 @@ class Candidate:
     lowered: Lowered | None = None
     cost: Cost | None = None
     refusal: str = ""
+    overflows: bool = False
+
+    @property
+    def is_of_another_kind(self) -> bool:
+        """The layout is for another kind of layer: of no interest where layouts for this kind refuse as well."""
+        return self.refusal.endswith(("layers only", "convolutions only"))
+
+    @property
+    def title(self) -> str:
+        """By which users choose it."""
+        return f"{self.layout}/compact" if self.compact else self.layout
 
     @property
     def flash(self) -> int:
@@ -69,24 +95,41 @@ class Candidate:
 class Fixed:
     """What a program takes whatever the layouts: decision rule and quantizer.
 
-    packs    the caller has a byte an input: where the first layer reads bits they are packed first
+    stack       what lies on the stack beside the layers' own, sums and scores among it
+    constants   the part of ``flash`` that tables take
+    packs       the caller has a byte an input: where the first layer reads bits they are packed first
     """
 
     instructions: float = 0.0
     flash: float = 0.0
-    ram: int = 0
+    stack: int = 0
+    constants: int = 0
     packs: bool = True
 
 
 @dataclass(frozen=True)
 class Plan:
-    """The chosen layouts, what the whole program is predicted to take, and why."""
+    """The chosen layouts, what the whole program is predicted to take, and why.
 
-    lowered: tuple[Lowered, ...]
+    is_priced    everything in it was measured; else ``instructions`` and ``flash`` lack the code that was not
+    """
+
+    candidates: tuple[Candidate, ...]
     instructions: int
     flash: int
     ram: int
     reason: str
+    is_priced: bool
+
+    @property
+    def lowered(self) -> tuple[Lowered, ...]:
+        """The chosen layouts."""
+        return tuple(candidate.lowered for candidate in self.candidates if candidate.lowered is not None)
+
+    def as_dict(self) -> dict[str, int | str | None]:
+        """The predictions, for JSON."""
+        instructions = self.instructions if self.is_priced else None
+        return {"flash": self.flash, "ram": self.ram, "instructions": instructions, "reason": self.reason}
 
 
 def epilogue_kind(layer: Layer, written: Encoding) -> str:
@@ -103,18 +146,22 @@ def epilogue_kind(layer: Layer, written: Encoding) -> str:
 
 def survey(task: Task, options: ExportOptions) -> list[Candidate]:
     """Every layout for ``task`` that ``options`` allow, refusals included; `priced` adds the costs."""
-    found: list[Candidate] = []
     allowed, kinds = _named(task, options)
-    for name, layout in allowed.items():
+    return [candidate for layout in allowed.values() for candidate in _surveyed(layout, task, kinds)]
+
+
+def _surveyed(layout: Layout, task: Task, kinds: tuple[bool, ...]) -> list[Candidate]:
+    """``layout`` in each of ``kinds`` of code that differ, or its refusal."""
+    try:
         refusal = layout.accepts(task.layer, task.context)
         if refusal is not None:
-            found.append(Candidate(name, refusal=refusal))
-            continue
+            return [Candidate(layout.name, refusal=refusal)]
         variants = [(compact, _lower(layout, task, compact)) for compact in kinds]
-        if len(variants) == 2 and variants[0][1].profile == variants[1][1].profile:
-            variants.pop()
-        found += [_checked(Candidate(name, compact, lowered), task.context.target) for compact, lowered in variants]
-    return found
+    except ExportError as error:
+        return [Candidate(layout.name, refusal=str(error), overflows=True)]
+    if len(variants) == 2 and variants[0][1].profile == variants[1][1].profile:
+        variants = [(False, variants[0][1])]
+    return [_checked(Candidate(layout.name, compact, lowered), task) for compact, lowered in variants]
 
 
 def priced(candidate: Candidate, task: Task, written: Encoding) -> Candidate:
@@ -130,20 +177,28 @@ def _lower(layout: Layout, task: Task, compact: bool) -> Lowered:
     return layout.lower(task.layer, replace(task.context, compact=compact))
 
 
-def _checked(candidate: Candidate, target: Target) -> Candidate:
-    """``candidate``, refused where a table is larger than an array may be."""
-    assert candidate.lowered is not None
-    largest = max((table.bytes for table in candidate.lowered.tables), default=0)
-    if target.object_limit is None or largest <= target.object_limit:
-        return candidate
-    refusal = f"needs a table of {largest} bytes, an array of {target.name} has at most {target.object_limit}"
-    return Candidate(candidate.layout, candidate.compact, refusal=refusal)
+def _checked(candidate: Candidate, task: Task) -> Candidate:
+    """``candidate``, refused where an array is larger than the target takes, or longer than an index counts."""
+    lowered, target = candidate.lowered, task.context.target
+    assert lowered is not None
+    arrays = [("an input", task.input_length(lowered.reads), task.input_bytes(lowered.reads))]
+    arrays += [(f"the array {area.name}", area.length, area.bytes) for area in lowered.work]
+    arrays += [("a table", len(table.values), table.bytes) for table in lowered.tables]
+    for what, length, size in arrays:
+        refusal = ""
+        if target.object_limit is not None and size > target.object_limit:
+            refusal = f"needs {what} of {size} bytes, an array of {target.name} has at most {target.object_limit}"
+        elif length > target.index_limit:
+            refusal = f"needs {what} of {length} elements, an index of {target.name} counts to {target.index_limit}"
+        if refusal:
+            return Candidate(candidate.layout, candidate.compact, refusal=refusal)
+    return candidate
 
 
 def _named(task: Task, options: ExportOptions) -> tuple[dict[str, Layout], tuple[bool, ...]]:
     """The layouts that ``options`` allow, and with which kinds of code (compact or not), the preferred one first.
 
-    Convolutions and pools that the named layout does not take keep theirs.
+    Convolutions and pools that do not take what is named for all layers keep theirs.
     """
     name, _, kind = options.layout_of(task.context.index).partition("/")
     if kind not in _KINDS:
@@ -153,7 +208,8 @@ def _named(task: Task, options: ExportOptions) -> tuple[dict[str, Layout], tuple
         return LAYOUTS, kinds
     if name not in LAYOUTS:
         raise ExportError(f"there is no layout {name!r}: choose one of {', '.join(LAYOUTS)}")
-    if not isinstance(task.layer, Dense) and LAYOUTS[name].accepts(task.layer, task.context):
+    by_itself = options.names_layer(task.context.index)
+    if not (by_itself or isinstance(task.layer, Dense)) and LAYOUTS[name].accepts(task.layer, task.context):
         return LAYOUTS, kinds
     return {name: LAYOUTS[name]}, kinds
 
@@ -161,22 +217,40 @@ def _named(task: Task, options: ExportOptions) -> tuple[dict[str, Layout], tuple
 _KINDS: dict[str, tuple[bool, ...]] = {"": (), "fast": (False,), "compact": (True,)}
 
 
-def _usable(task: Task, every: Iterable[Candidate], goal: Goal) -> list[Candidate]:
-    """Those of ``every`` that exist, and are of known cost if any is; raises `ExportError` where there is none.
+def candidates(task: Task, options: ExportOptions) -> list[Candidate]:
+    """As `survey`; raises `ExportError` where every layout is refused."""
+    surveyed = survey(task, options)
+    if all(candidate.lowered is None for candidate in surveyed):
+        raise _refusal(task, surveyed)
+    return surveyed
 
-    Where no cost is known, codes of variable length are left to the goal "size": they take ten times the instructions
-    of lists.
+
+def _usable(surveyed: Iterable[Candidate], every: bool) -> list[Candidate]:
+    """Those of ``surveyed`` that exist, and are of known cost if any is.
+
+    Where no cost is known, codes of variable length are taken only if ``every`` layout is wanted, because flash is
+    short: they take ten times the instructions of lists.
     """
-    every = list(every)
-    usable = [candidate for candidate in every if candidate.lowered is not None]
-    if not usable:
-        listed = "; ".join(f"{candidate.layout} {candidate.refusal}" for candidate in every)
-        kind, context = type(task.layer).__name__, task.context
-        raise ExportError(f"layer {context.index} ({kind}) fits no layout for target {context.target.name}: {listed}")
+    usable = [candidate for candidate in surveyed if candidate.lowered is not None]
     known = [candidate for candidate in usable if candidate.cost is not None]
-    if known or goal == "size":
+    if known or every:
         return known or usable
     return [candidate for candidate in usable if candidate.layout != CompressedLayout.name] or usable
+
+
+def _refusal(task: Task, every: list[Candidate]) -> ExportError:
+    """Why none of ``every`` is possible, and where a layout was named, which ones are."""
+    overflow = next((candidate for candidate in every if candidate.overflows), None)
+    if overflow is not None:
+        return ExportError(overflow.refusal)
+    near = [candidate for candidate in every if not candidate.is_of_another_kind] or every
+    listed = "; ".join(dict.fromkeys(f"{candidate.layout} {candidate.refusal}" for candidate in near))
+    index, kind, target = task.context.index, type(task.layer).__name__.removeprefix("Pooled"), task.context.target
+    text = f"layer {index} ({kind}) fits no layout for target {target.name}: {listed}"
+    if len({candidate.layout for candidate in every}) > 1:
+        return ExportError(text)
+    others = [candidate.layout for candidate in survey(task, ExportOptions()) if candidate.lowered is not None]
+    return ExportError(f"{text}; it can be {', '.join(dict.fromkeys(others))}" if others else text)
 
 
 # ---- chains --------------------------------------------------------------------------------------------------------
@@ -186,35 +260,51 @@ def _usable(task: Task, every: Iterable[Candidate], goal: Goal) -> list[Candidat
 class _Chain:
     """The layers from some layer on: what they take together; ``reads`` is how its first layer reads.
 
-    tensors    most bytes of tensors and work areas alive at once, the first layer's input not among them
+    tensors      of each type in `MEMORY_TYPES`, most entries of tensors and work areas alive at once; the first layer's
+                 input is not among them
+    constants    bytes of tables, counted where the target limits them
     """
 
-    lowered: tuple[Lowered, ...]
+    candidates: tuple[Candidate, ...]
     instructions: float
     flash: float
-    tensors: int
+    tensors: tuple[int, ...]
     stack: int
+    constants: int
 
     @property
     def reads(self) -> Encoding:
-        return self.lowered[0].reads
+        lowered = self.candidates[0].lowered
+        assert lowered is not None
+        return lowered.reads
+
+    @property
+    def is_priced(self) -> bool:
+        """Every layer's costs are known."""
+        return all(candidate.cost is not None for candidate in self.candidates)
+
+    @property
+    def scratch(self) -> int:
+        """Bytes of tensors and work areas."""
+        return scratch_bytes(self.tensors)
 
     @property
     def ram(self) -> int:
-        """Tensors and stack."""
-        return self.tensors + self.stack
+        """The same and the stack."""
+        return self.scratch + self.stack
 
     def beats(self, other: _Chain) -> bool:
         """No worse in anything."""
         return (
             self.instructions <= other.instructions
             and self.flash <= other.flash
-            and self.tensors <= other.tensors
             and self.stack <= other.stack
+            and self.constants <= other.constants
+            and all(mine <= its for mine, its in zip(self.tensors, other.tensors, strict=True))
         )
 
 
-_END = _Chain((), 0.0, 0.0, 0, 0)
+_END = _Chain((), 0.0, 0.0, (0,) * len(MEMORY_TYPES), 0, 0)
 """What stands behind the last layer."""
 
 
@@ -223,43 +313,51 @@ def plan_layouts(
 ) -> Plan:
     """The best chain of the ``surveyed`` candidates for each task.
 
-    Raises `ExportError` where a task has none, or no chain is within the budgets of ``options``.
+    Raises `ExportError` where no chain is within the budgets of ``options``, or the target's reach.
     """
+    every = options.optimize == "size" or options.max_flash is not None
     chains: list[_Chain] = []
     for k in range(len(tasks) - 1, -1, -1):
-        chains = _extended(tasks, k, surveyed[k], chains, options.optimize)
-    whole = [_completed(chain, tasks[0], fixed) for chain in chains]
-    within = _within(whole, options)
+        chains = _extended(tasks, k, surveyed[k], chains, every)
+    target = tasks[0].context.target
+    reachable = _reachable([_completed(chain, tasks[0], fixed, options) for chain in chains], fixed, target)
+    within = _within(reachable, options, target)
     best = min(within, key=_order(options.optimize))
     return Plan(
-        best.lowered, round(best.instructions), round(best.flash), best.ram, _reason(options, len(within) < len(whole))
+        candidates=best.candidates,
+        instructions=round(best.instructions),
+        flash=round(best.flash),
+        ram=best.ram,
+        reason=_reason(options, best.is_priced, every, len(within) < len(reachable)),
+        is_priced=best.is_priced,
     )
 
 
 def _extended(
-    tasks: Sequence[Task], k: int, surveyed: list[Candidate], chains: list[_Chain], goal: Goal
+    tasks: Sequence[Task], k: int, surveyed: list[Candidate], chains: list[_Chain], every: bool
 ) -> list[_Chain]:
     """Every chain of ``chains`` behind every candidate for layer ``k``, without those that are beaten."""
     found: list[_Chain] = []
     for written in dict.fromkeys(chain.reads for chain in chains) or [Encoding.VALUES]:
         behind = [chain for chain in chains if chain.reads is written]
-        output = tasks[k + 1].input_bytes(written) if behind else 0
-        for candidate in _usable(tasks[k], (priced(entry, tasks[k], written) for entry in surveyed), goal):
+        output = [tasks[k + 1].tensor(written)] if behind else []
+        for candidate in _usable((priced(entry, tasks[k], written) for entry in surveyed), every):
             found += [_joined(candidate, tasks[k], k == 0, output, chain) for chain in behind or [_END]]
     return [chain for reads in Encoding for chain in _unbeaten([c for c in found if c.reads is reads])]
 
 
-def _joined(candidate: Candidate, task: Task, is_first: bool, output: int, rest: _Chain) -> _Chain:
+def _joined(candidate: Candidate, task: Task, is_first: bool, output: list[Work], rest: _Chain) -> _Chain:
     lowered, known = candidate.lowered, candidate.cost or NOTHING
     assert lowered is not None
-    work = sum(area.length * TYPE_BYTES[area.c_type] for area in lowered.work)
-    alive = output + work + (0 if is_first else task.input_bytes(lowered.reads))
+    alive = [*output, *lowered.work, *([] if is_first else [task.tensor(lowered.reads)])]
+    limited = task.context.target.constants_limit is not None
     return _Chain(
-        (lowered, *rest.lowered),
+        (candidate, *rest.candidates),
         known.instructions + rest.instructions,
-        candidate.flash + rest.flash,
-        max(alive, rest.tensors),
+        candidate.flash + task.epilogue_bytes + rest.flash,
+        tuple(map(max, entries_by_type(alive), rest.tensors)),
         max(known.stack, rest.stack),
+        lowered.table_bytes + task.epilogue_bytes + rest.constants if limited else 0,
     )
 
 
@@ -271,21 +369,43 @@ def _unbeaten(chains: list[_Chain]) -> list[_Chain]:
     return kept
 
 
-def _completed(chain: _Chain, first: Task, fixed: Fixed) -> _Chain:
-    """``chain`` with all that is beside its layers."""
+def _completed(chain: _Chain, first: Task, fixed: Fixed, options: ExportOptions) -> _Chain:
+    """``chain`` with all that is beside its layers; the inputs are the program's own where its memory is static."""
     packs = fixed.packs and chain.reads is Encoding.BITS
     packing = cost(pack_item(prod(first.context.input_shape)), first.context.target) if packs else None
     extra = packing or NOTHING
+    own_input = first.input_bytes(chain.reads) if options.static_scratch else 0
     return replace(
         chain,
         instructions=chain.instructions + extra.instructions + fixed.instructions,
         flash=chain.flash + extra.code + fixed.flash,
-        stack=chain.stack + fixed.ram,
+        stack=chain.stack + fixed.stack + own_input,
+        constants=chain.constants + fixed.constants,
     )
 
 
-def _within(chains: list[_Chain], options: ExportOptions) -> list[_Chain]:
+# ---- budgets and goals ---------------------------------------------------------------------------------------------
+
+
+def _reachable(chains: list[_Chain], fixed: Fixed, target: Target) -> list[_Chain]:
+    """The chains whose constants the target can read."""
+    limit = target.constants_limit
+    fitting = [chain for chain in chains if limit is None or chain.constants <= limit]
+    if not fitting:
+        least = min(chain.constants for chain in chains)
+        raise ExportError(
+            f"the constants take {least} bytes at least, target {target.name} reads at most {limit}: choose other "
+            "layouts where some were named, or train a smaller network"
+        )
+    return fitting
+
+
+def _within(chains: list[_Chain], options: ExportOptions, target: Target) -> list[_Chain]:
     """The chains within the budgets."""
+    known = all(chain.is_priced for chain in chains)
+    what = "" if known else f" of tables alone, what code takes on {target.name} is not known"
+    forced = "" if options.layout is None else " in the layouts that were named"
+    before = ""
     for name, limit, size in (
         ("flash", options.max_flash, lambda chain: round(chain.flash)),
         ("RAM", options.max_ram, lambda chain: chain.ram),
@@ -295,12 +415,17 @@ def _within(chains: list[_Chain], options: ExportOptions) -> list[_Chain]:
         fitting = [chain for chain in chains if size(chain) <= limit]
         if not fitting:
             least = min(size(chain) for chain in chains)
+            way_out = f"raise max_{name.lower()}{', name other layouts' if forced else ''} or train a smaller network"
             raise ExportError(
-                f"the network does not fit {limit} bytes of {name}: the smallest that it can be is some {least} bytes; "
-                f"raise max_{name.lower()} or train a smaller network"
+                f"the network does not fit {limit} bytes of {name}: the smallest that it can be{forced}{before} is "
+                f"{least} bytes (predicted for {target.name}{what}); {way_out}"
             )
-        chains = fitting
+        chains, before = fitting, f" within {limit} bytes of {name}"
     return chains
+
+
+_WITHOUT_COSTS = {False: "smallest tables, slow codes of variable length left out", True: "smallest tables"}
+"""Why a chain was chosen, by whether every layout was compared."""
 
 
 def _order(goal: Goal) -> Callable[[_Chain], tuple[float, float]]:
@@ -311,9 +436,9 @@ def _order(goal: Goal) -> Callable[[_Chain], tuple[float, float]]:
     }[goal]
 
 
-def _reason(options: ExportOptions, is_cut: bool) -> str:
+def _reason(options: ExportOptions, is_priced: bool, every: bool, is_cut: bool) -> str:
     goal = {"speed": "fewest instructions", "size": "least flash", "balanced": "least flash times instructions"}
-    text = goal[options.optimize]
+    text = goal[options.optimize] if is_priced else _WITHOUT_COSTS[every]
     if is_cut:
         budgets = [(options.max_flash, "flash"), (options.max_ram, "RAM")]
         text += " within " + " and ".join(f"{size} bytes of {name}" for size, name in budgets if size is not None)

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from math import prod
 from typing import Any
 
-from mip2mcu.export.checking import CheckProgram, lower_check
 from mip2mcu.export.costs import NOTHING, cost, decision_item, quantizer_items
 from mip2mcu.export.deciding import DecisionProgram, lower_decision
 from mip2mcu.export.documentation import (
@@ -27,7 +26,7 @@ from mip2mcu.export.literals import TYPE_BYTES, Column, Table, tables_in, unsign
 from mip2mcu.export.names import Macros, check_name
 from mip2mcu.export.options import ExportOptions
 from mip2mcu.export.packing import WORD_BITS, words_for
-from mip2mcu.export.planner import Fixed, Plan, Task, epilogue_kind, plan_layouts, survey
+from mip2mcu.export.planner import Candidate, Fixed, Plan, Task, candidates, epilogue_kind, plan_layouts
 from mip2mcu.export.quantizing import QuantizerProgram, lower_quantizer
 from mip2mcu.export.scratch import Scratch, plan
 from mip2mcu.export.selftest import SelftestProgram, lower_selftest
@@ -41,7 +40,6 @@ ABI = 1
 _FIXED_MACROS = (
     "H", "ABI", "MODEL_SHA256", "CLASSES", "INPUTS", "INPUT_LENGTH", "INPUT_PACKED", "INPUT_MIN", "INPUT_MAX", "SUMS",
     "SCORES", "UNCLASSIFIED", "SCRATCH_BYTES", "STATIC_SCRATCH", "RAW_FEATURES", "NO_SELFTEST",
-    "NO_CHECK", "CHECKED_BYTES",
 )  # fmt: skip
 
 
@@ -144,7 +142,6 @@ class Program:
     decision: DecisionProgram
     quantizer: QuantizerProgram | None
     selftest: SelftestProgram
-    check: CheckProgram
     supports: tuple[str, ...]
     plan: Plan
 
@@ -161,12 +158,8 @@ class Program:
     @property
     def tables(self) -> tuple[Table, ...]:
         """All constant tables in order of emission, those of the selftest not among them."""
-        return _tables(self.quantizer, self.layers)
-
-    @property
-    def layers_in_code(self) -> tuple[LayerProgram, ...]:
-        """The layers whose weights are code."""
-        return tuple(layer for layer in self.layers if layer.lowered.code_bytes)
+        quantizer = () if self.quantizer is None else self.quantizer.tables
+        return (*quantizer, *(table for layer in self.layers for table in layer.tables))
 
     @property
     def table_bytes(self) -> int:
@@ -174,9 +167,40 @@ class Program:
         return sum(table.bytes for table in self.tables)
 
 
-def _tables(quantizer: QuantizerProgram | None, layers: tuple[LayerProgram, ...]) -> tuple[Table, ...]:
-    """All constant tables in order of emission."""
-    return (*(() if quantizer is None else quantizer.tables), *(table for layer in layers for table in layer.tables))
+@dataclass(frozen=True)
+class Planning:
+    """What the planner chooses from: the layers and their candidates, and what the program has beside them."""
+
+    tasks: tuple[Task, ...]
+    surveyed: tuple[list[Candidate], ...]
+    fixed: Fixed
+    decision: DecisionProgram
+    quantizer: QuantizerProgram | None
+
+    def plan(self, options: ExportOptions) -> Plan:
+        """The best chain of candidates; raises what `plan_layouts` raises."""
+        return plan_layouts(self.tasks, self.surveyed, options, self.fixed)
+
+
+def planning(network: Network, target: Target, options: ExportOptions) -> Planning:
+    """Every layout of every layer that ``options`` allow.
+
+    Raises `ExportError` where a layer has no layout, the decision rule could overflow int32_t, and for a layout that
+    does not exist.
+    """
+    options.check_layers(len(network.layers))
+    tasks = tuple(tasks_of(network, target, options))
+    surveyed = tuple(candidates(task, options) for task in tasks)
+    low, high = network.layer_ranges[-1]
+    decision = lower_decision(network.decision, low, high)
+    quantizer = None if network.quantizer is None else lower_quantizer(network.quantizer, target)
+    return Planning(
+        tasks,
+        surveyed,
+        _fixed(decision, quantizer, target, len(low)),
+        decision,
+        quantizer,
+    )
 
 
 def lower(network: Network, target: Target, name: str, options: ExportOptions) -> Program:
@@ -186,12 +210,10 @@ def lower(network: Network, target: Target, name: str, options: ExportOptions) -
     """
     check_name(name)
     steps = join_pools(network.layers)
-    tasks = tasks_of(network, target, options)
-    surveyed = [survey(task, options) for task in tasks]
+    prepared = planning(network, target, options)
     low, high = network.layer_ranges[-1]
-    decision = lower_decision(network.decision, low, high)
-    quantizer = None if network.quantizer is None else lower_quantizer(network.quantizer, target)
-    planned = plan_layouts(tasks, surveyed, options, _fixed(decision, quantizer, target, len(low)))
+    decision, quantizer = prepared.decision, prepared.quantizer
+    planned = prepared.plan(options)
     lowered = planned.lowered
     layers = tuple(_link(network, steps, k, lowered) for k in range(len(lowered)))
     scratch = plan([_tensor(layer) for layer in layers[:-1]], [entry.work for entry in lowered], options.static_scratch)
@@ -215,7 +237,6 @@ def lower(network: Network, target: Target, name: str, options: ExportOptions) -
         decision=decision,
         quantizer=quantizer,
         selftest=lower_selftest(network, layers[0].input.encoding),
-        check=lower_check(_tables(quantizer, layers), target),
         supports=_supports(layers, decision),
         plan=planned,
     )
@@ -231,7 +252,8 @@ def _fixed(
     return Fixed(
         instructions=deciding.instructions,
         flash=deciding.code + tables + sum(one.code for one in quantizing),
-        ram=TYPE_BYTES["int32_t"] * (sums + (decision.scores if decision.members else 0)) + deciding.stack,
+        stack=TYPE_BYTES["int32_t"] * (sums + (decision.scores if decision.members else 0)) + deciding.stack,
+        constants=tables,
         packs=quantizer is None,
     )
 
@@ -262,7 +284,15 @@ def tasks_of(network: Network, target: Target, options: ExportOptions) -> list[T
     """What the planner chooses layouts for: the layers, convolutions with the pools behind them as one."""
     steps = join_pools(network.layers)
     values = [_buffer(network, steps, k, Encoding.VALUES).c_type for k in range(len(steps))]
-    return [Task(step.layer, _context(network, steps, k, target, options), values[k]) for k, step in enumerate(steps)]
+    return [
+        Task(
+            step.layer,
+            _context(network, steps, k, target, options),
+            values[k],
+            sum(table.bytes for table in _epilogue(step.reads, step.layer, Encoding.VALUES).tables),
+        )
+        for k, step in enumerate(steps)
+    ]
 
 
 def _context(
@@ -278,7 +308,7 @@ def _context(
         input_high=high,
         binary=_kind(network, steps, k),
         compact=options.optimize == "size",
-        unroll_bytes=options.unroll_bytes,
+        unroll_bytes=options.max_unroll_bytes,
     )
 
 

@@ -28,6 +28,9 @@ _NAMES = {
 }
 _GRANULE = 4
 
+MEMORY_TYPES = tuple(_NAMES)
+"""C types of areas, the widest first."""
+
 
 class Home(Enum):
     """Where the arrays are."""
@@ -79,8 +82,9 @@ class Scratch:
 def plan(tensors: Sequence[Work], work: Sequence[tuple[Work, ...]], static: bool = False) -> Scratch:
     """Places for the tensors between layers and the work areas of each layer (one entry more than tensors)."""
     alive = [[*tensors[max(0, k - 1) : k + 1], *areas] for k, areas in enumerate(work)]
-    lengths = {c_type: max(_length(areas, c_type) for areas in alive) for c_type in _NAMES}
-    home = _home(sum(TYPE_BYTES[c_type] * length for c_type, length in lengths.items()), static)
+    most = [max(entries) for entries in zip(*map(entries_by_type, alive), strict=True)]
+    lengths = dict(zip(MEMORY_TYPES, most, strict=True))
+    home = _home(_bytes(most), static)
     if home is not Home.STACK:
         lengths = {c_type: _rounded(c_type, length) for c_type, length in lengths.items()}
     every = [*tensors, *(area for areas in work for area in areas)]
@@ -105,6 +109,22 @@ def plan(tensors: Sequence[Work], work: Sequence[tuple[Work, ...]], static: bool
         tuple(pointer(one, tensor_offset(k)) for k, one in enumerate(tensors)),
         tuple(tuple(pointer(area, work_offset(k, n)) for n, area in enumerate(areas)) for k, areas in enumerate(work)),
     )
+
+
+def entries_by_type(areas: Sequence[Work]) -> tuple[int, ...]:
+    """Entries that ``areas`` have of each type in `MEMORY_TYPES`, together."""
+    return tuple(_length(areas, c_type) for c_type in MEMORY_TYPES)
+
+
+def scratch_bytes(entries: Sequence[int]) -> int:
+    """Size of the arrays of a `plan` with so many ``entries`` of each type in `MEMORY_TYPES`."""
+    if _bytes(entries) <= STACK_LIMIT:
+        return _bytes(entries)
+    return _bytes([_rounded(c_type, length) for c_type, length in zip(MEMORY_TYPES, entries, strict=True)])
+
+
+def _bytes(entries: Sequence[int]) -> int:
+    return sum(TYPE_BYTES[c_type] * length for c_type, length in zip(MEMORY_TYPES, entries, strict=True))
 
 
 def _length(areas: Sequence[Work], c_type: str) -> int:

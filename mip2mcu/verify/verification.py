@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 import tempfile
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from mip2mcu.errors import UsageError, VerifyError
-from mip2mcu.export import Target, find_target, generate
+from mip2mcu.export import ExportOptions, Target, find_target, generate
 from mip2mcu.network import Network
 from mip2mcu.ranges import IntArray
 from mip2mcu.verify.comparison import Comparison, check_description, chunk_rows
@@ -44,6 +45,7 @@ def verify(
     seed: int = 0,
     name: str = "model",
     source: str | Path | None = None,
+    options: ExportOptions | None = None,
     runner: str | None = None,
     toolchain: str | None = None,
     optimisation: str = "-O2",
@@ -54,23 +56,29 @@ def verify(
     data            rows to compare beside the generated ones; raw features too where it has them
     vectors         how many rows of network inputs (and of raw features) are generated
     source          folder with exported NAME.c and NAME.h to verify; None generates the C
+    options         how the C is generated; its budgets hold for what the compiler makes of it too
     runner          "host", "unicorn", "qemu" or "simavr"; None takes the first that is installed
     toolchain       "gcc", "clang", "arm-none-eabi-gcc", "riscv64-unknown-elf-gcc", "avr-gcc" or "zig"; None likewise
     optimisation    the compiler's -O flag
     hunted          what `hunt` found for this network and data, to be used for several targets; None searches here
 
-    A difference is a result, `Report.mismatches`. Raises `VerifyError` where nothing could be compared,
-    `ToolMissingError` (with what to install) where no compiler or emulator is there, and what `generate` raises.
+    A difference is a result, `Report.mismatches`. Raises `VerifyError` where nothing could be compared or what was
+    compiled is beyond a budget, `ToolMissingError` (with what to install) where no compiler or emulator is there, and
+    what `generate` raises.
     """
     if vectors < 1:
         raise UsageError(f"{vectors} vectors cannot be compared: ask for 1 or more")
+    options = options or ExportOptions()
+    if source is not None and replace(options, max_flash=None, max_ram=None) != ExportOptions():
+        raise UsageError(f"the C in {source} is what it is: leave out the options of export, or --source")
     target = find_target(target)
     core = core_for(target)
     compiler = find_toolchain(target, toolchain)
     chosen = find_runner(core, runner)
     if core.memory is not None:
         check_reader()
-    files = generate(network, target, name).files if source is None else _read_source(Path(source), name)
+    generated = generate(network, target, name, options=options).files if source is None else None
+    files = generated or _read_source(Path(str(source)), name)
     with tempfile.TemporaryDirectory(prefix="mip2mcu-verify-") as folder:
         program = build(
             files,
@@ -88,12 +96,28 @@ def verify(
         if hunted is None:
             hunted = hunt_for(network, data, seed)
         comparison = _compare(network, harness, data, vectors, seed, hunted)
-        return _report(comparison, target, seed, _digests(files, name), hunted.tallies)
+        report = _report(comparison, target, seed, _digests(files, name), hunted.tallies)
+    if not report.mismatches:
+        _check_budgets(report, options)
+    return report
 
 
 def hunt_for(network: Network, data: Dataset | None, seed: int) -> Hunt:
     """The rows that `verify` searches for, once for all targets."""
     return hunt(network, None if data is None else network.check_inputs(data.inputs), seed)
+
+
+def _check_budgets(report: Report, options: ExportOptions) -> None:
+    """The planner predicts; here is what the compiler made of it."""
+    sizes, stack = report.sizes, max((cost.stack_bytes or 0 for cost in report.costs.values()), default=0)
+    flash = 0 if sizes is None else sizes.flash
+    ram = (0 if sizes is None else sizes.ram) + report.scratch_bytes + stack
+    for what, size, limit in (("flash", flash, options.max_flash), ("RAM", ram, options.max_ram)):
+        if limit is not None and size > limit:
+            raise VerifyError(
+                f"compiled by {report.toolchain}, the model takes {size} bytes of {what}, beyond the {limit} allowed; "
+                f"the comparison itself found no mismatch in {report.vectors} vectors"
+            )
 
 
 def _read_source(folder: Path, name: str) -> Files:
@@ -135,7 +159,7 @@ def _compare(
     if network.quantizer is not None:
         raw = None if data is None else data.raw
         comparison.compare_raw(raw_chunks(network.quantizer, raw, vectors, seed, rows))
-    comparison.run_checks()
+    comparison.run_selftest()
     return comparison
 
 

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from mip2mcu.errors import ExportError
-from mip2mcu.export.literals import Table, accumulator_type
+from mip2mcu.export.literals import TYPE_BYTES, Table, accumulator_type
 from mip2mcu.export.options import UNROLL_BYTES
 from mip2mcu.export.targets import Target
 from mip2mcu.layers import Activation, Layer, Shape
@@ -68,6 +68,11 @@ class Work:
     name: str
     c_type: str
     length: int
+
+    @property
+    def bytes(self) -> int:
+        """Size of the array."""
+        return self.length * TYPE_BYTES[self.c_type]
 
 
 @dataclass(frozen=True)
