@@ -80,7 +80,7 @@ def evaluate_command(model: str, data: str, label: str | None, as_json: bool) ->
         return
     click.echo(f"accuracy  {console.accuracy_line(result)}\n")
     click.echo(console.confusion_table(result))
-    for line in console.saturation_lines(result):
+    for line in [*console.vote_lines(result), *console.saturation_lines(result)]:
         click.echo(line)
 
 

@@ -20,6 +20,8 @@ from mip2mcu.evaluation import Evaluation, evaluate
 from mip2mcu.files import check_writable
 from mip2mcu.network import Network
 from mip2mcu.progress import Listener, Progress, Stop, stop_on_interrupt
+from mip2mcu.selection import medoids as central_rows
+from mip2mcu.stages import shaped
 
 if TYPE_CHECKING:
     from mip2mcu.train import Trained
@@ -36,8 +38,22 @@ if TYPE_CHECKING:
 )
 @click.option("--bits", default=8, show_default=True, help="Most thermometer bits a column.")
 @click.option("--input-range", help="LOW,HIGH: take whole numbers as inputs, without any coding.")
+@click.option("--shape", help="Read a row as an image, such as 28x28 or 3x32x32, or as series: 6x1x100 are six.")
+@click.option(
+    "--stage", "stages", multiple=True,
+    help="Fixed filter before the first layer, on the chip too: smooth, edges:4, slopes:4, mean:2, max:2 or sum:8:4. "
+    "Repeat it for several in a row; needs --shape unless the data have one.",
+)
+@click.option("--augment", default=0, metavar="N", help="Train on N changed copies of each image or series as well.")
+@click.option("--medoids", type=int, metavar="N", help="Train on the N most central rows of each class (k-medoids).")
 @click.option("--formulation", default="linear", show_default=True, help="See `mip2mcu formulations`.")
 @click.option("--ensemble", default="auto", show_default=True, help="More than two classes: pairs, rest or none.")
+@click.option("--subset-size", default=2, metavar="P", help="Classes of each member of --ensemble pairs.")
+@click.option(
+    "--vote", default="margin", show_default=True, type=click.Choice(["margin", "strict"]),
+    help="Ties among pairs: decided by margin, or unclassified.",
+)
+@click.option("--yes", is_flag=True, help="Train even thousands of members.")
 @click.option("--hidden", help="Units of each hidden layer, such as 8,4.")
 @click.option("--weight-bound", type=int, help="P: weights are whole numbers in -P..P.")
 @click.option("--weights", type=click.Choice(["integer", "binary"]), help="binary: -1 and +1 only.")
@@ -61,8 +77,15 @@ def train_command(
     coding: str,
     bits: int,
     input_range: str | None,
+    shape: str | None,
+    stages: tuple[str, ...],
+    augment: int,
+    medoids: int | None,
     formulation: str,
     ensemble: str,
+    subset_size: int,
+    vote: str,
+    yes: bool,
     hidden: str | None,
     weight_bound: int | None,
     weights: str | None,
@@ -89,9 +112,12 @@ def train_command(
     chosen = formulation_named(formulation, given)
     tell = say(as_json)
     training, held_out = _read(data, test, holdout, label, coding, bits, _range(input_range), seed)
+    training = _prepared(training, shape, medoids, seed)
     _introduce(tell, data, training)
     if write_model is not None:
-        written = write_models(training, write_model, chosen, ensemble=ensemble)
+        written = write_models(
+            training, write_model, chosen, ensemble=ensemble, subset_size=subset_size, many=yes, stages=stages
+        )
         tell(f"wrote {written[0]}" + (f" and {len(written) - 1} more, one a member" if len(written) > 1 else ""))
     live = console.LiveLine()
     with stop_on_interrupt() as stopped:
@@ -99,6 +125,11 @@ def train_command(
             training,
             chosen,
             ensemble=ensemble,
+            subset_size=subset_size,
+            vote=vote,
+            many=yes,
+            stages=stages,
+            copies=augment,
             time_limit=time_limit,
             node_limit=node_limit,
             seed=seed,
@@ -160,6 +191,13 @@ def _read(
         )
     training = Dataset.read(data, label=label, coding=coding, bits=bits, input_range=input_range)
     return training, None if test is None else Dataset.read(test, label=label, like=training)
+
+
+def _prepared(training: Dataset, shape: str | None, count: int | None, seed: int) -> Dataset:
+    """The training rows, read in ``shape``, or the medoids among them."""
+    if shape is not None:
+        training = shaped(training, numbers(shape.replace("x", ","), "--shape"))
+    return training if count is None else central_rows(training, count, seed)
 
 
 # ---- options -------------------------------------------------------------------------------------------------------

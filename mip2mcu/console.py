@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 import click
 
+from mip2mcu.decisions import VOTE_STATUSES
 from mip2mcu.evaluation import Evaluation
 
 
@@ -74,6 +75,15 @@ def saturation_lines(evaluation: Evaluation) -> list[str]:
     named = ", ".join(f"{printable(name, 20)} ({count})" for name, count in beyond[:8])
     more = f" and {len(beyond) - 8} more features" if len(beyond) > 8 else ""
     return [f"beyond the training range (saturated or unseen), rows a feature: {named}{more}"]
+
+
+def vote_lines(evaluation: Evaluation) -> list[str]:
+    """How the votes of an ensemble went, one line a status that occurs."""
+    if not evaluation.statuses:
+        return []
+    counts = [(count, text) for count, text in zip(evaluation.statuses, VOTE_STATUSES, strict=True)]
+    shown = [[str(n), percent(count / evaluation.rows), text] for n, (count, text) in enumerate(counts) if count]
+    return ["", table(["status", "rows", "how the vote went"], shown, left=0)]
 
 
 class LiveLine:

@@ -22,6 +22,18 @@ CLASS_LIMIT = 1000
 """Most classes of a network."""
 
 
+VOTE_STATUSES = (
+    "most votes, right",
+    "tie with a member of its own, right",
+    "tie with a member of its own, which took another of the tied classes",
+    "other tie, the true class among the tied",
+    "other tie, the true class not among the tied",
+    "tie with a member of its own, the true class not among the tied",
+    "most votes, wrong",
+)
+"""How a vote can go, as BeMi counts it: 0, 1 right; 3, 4 unclassified under a strict vote; 2, 5, 6 wrong."""
+
+
 def first_minus_second(scores: IntArray) -> IntArray:
     """Largest minus second largest entry of each row; 0 where there is only one."""
     if scores.shape[1] < 2:
@@ -159,6 +171,17 @@ class Vote:
             strengths = np.where(tied[rest], self.strengths(sums[rest]), np.iinfo(np.int64).min)
             result[rest] = np.argmax(strengths, axis=1)
         return result
+
+    def statuses(self, sums: IntArray, labels: IntArray) -> IntArray:
+        """How the vote went for rows of the true classes ``labels``: indices of `VOTE_STATUSES`, (rows,)."""
+        votes = self.scores(sums)
+        tied = votes == votes.max(axis=1, keepdims=True)
+        count = tied.sum(axis=1)
+        among = tied[np.arange(len(labels)), labels]
+        right = self.predict(sums) == labels
+        status = np.where(among, 3, 4)
+        status = np.where(count == self.subset_size, np.where(right, 1, np.where(among, 2, 5)), status)
+        return np.where(count == 1, np.where(right, 0, 6), status)
 
     def margin(self, sums: IntArray) -> IntArray:
         """Most votes minus second most."""

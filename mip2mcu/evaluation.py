@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from mip2mcu.dataset import UNKNOWN_LABEL, Dataset
+from mip2mcu.decisions import VOTE_STATUSES, Vote
 from mip2mcu.errors import DatasetError
 from mip2mcu.network import Network
 from mip2mcu.ranges import IntArray
@@ -24,12 +25,14 @@ class Evaluation:
     confusion       int64 (classes, classes + 1): true class by predicted class; the last column is "unclassified"
     saturated       values a feature beyond what training has seen (numbers outside the range, unseen categories)
     feature_names   names of the features in ``saturated``; both are empty without a quantizer
+    statuses        rows of each of `mip2mcu.decisions.VOTE_STATUSES`; empty where the rule is no vote
     """
 
     classes: tuple[str, ...]
     confusion: IntArray
     saturated: tuple[int, ...] = ()
     feature_names: tuple[str, ...] = ()
+    statuses: tuple[int, ...] = ()
 
     @property
     def rows(self) -> int:
@@ -66,15 +69,22 @@ class Evaluation:
             "unclassified": self.unclassified,
             "classes": list(self.classes),
             "confusion": self.confusion.tolist(),
+            "statuses": list(self.statuses),
             "saturated": {n: s for n, s in zip(self.feature_names, self.saturated, strict=True) if s},
         }
 
 
 def predictions(network: Network, dataset: Dataset) -> Iterator[tuple[IntArray, IntArray]]:
     """Pairs (labels, predicted classes), chunk by chunk."""
+    for labels, sums in _sums(network, dataset):
+        yield labels, network.decision.predict(sums)
+
+
+def _sums(network: Network, dataset: Dataset) -> Iterator[tuple[IntArray, IntArray]]:
+    """Pairs (labels, sums of the last layer), chunk by chunk."""
     for start in range(0, dataset.rows, CHUNK_ROWS):
         rows = slice(start, start + CHUNK_ROWS)
-        yield dataset.labels[rows], network.predict(dataset.inputs[rows])
+        yield dataset.labels[rows], network.sums(dataset.inputs[rows])
 
 
 def evaluate(network: Network, dataset: Dataset) -> Evaluation:
@@ -90,10 +100,14 @@ def evaluate(network: Network, dataset: Dataset) -> Evaluation:
         )
     count = len(network.classes)
     confusion = np.zeros((count, count + 1), dtype=np.int64)
-    for labels, predicted in predictions(network, dataset):
-        np.add.at(confusion, (labels, predicted), 1)
+    statuses = np.zeros(len(VOTE_STATUSES), dtype=np.int64)
+    for labels, sums in _sums(network, dataset):
+        np.add.at(confusion, (labels, network.decision.predict(sums)), 1)
+        if isinstance(network.decision, Vote):
+            np.add.at(statuses, network.decision.statuses(sums, labels), 1)
+    voted = tuple(statuses.tolist()) if isinstance(network.decision, Vote) else ()
     if dataset.quantizer is None or dataset.raw is None:
-        return Evaluation(network.classes, confusion)
+        return Evaluation(network.classes, confusion, statuses=voted)
     saturated = dataset.quantizer.saturated(dataset.raw).sum(axis=0)
     names = tuple(f.name for f in dataset.quantizer.features)
-    return Evaluation(network.classes, confusion, tuple(saturated.tolist()), names)
+    return Evaluation(network.classes, confusion, tuple(saturated.tolist()), names, voted)

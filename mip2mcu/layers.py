@@ -18,9 +18,8 @@ from typing import TypeAlias
 import numpy as np
 
 from mip2mcu.errors import ModelError
+from mip2mcu.filters import Edges, Shape, Smooth
 from mip2mcu.ranges import IntArray, exact_product, frozen, sum_range
-
-Shape: TypeAlias = tuple[int, ...]
 
 WEIGHT_LIMIT = 2**15 - 1
 """Largest magnitude of a weight: what an int16_t holds on both sides."""
@@ -309,7 +308,34 @@ class AveragePool:
         return self.forward(low[None])[0], self.forward(high[None])[0]
 
 
-Layer: TypeAlias = Dense | Conv2d | MaxPool | AveragePool
+@dataclass(frozen=True, eq=False)
+class SumPool:
+    """Sum of each window, channel by channel; windows that do not fit are dropped."""
+
+    window: tuple[int, int]
+    stride: tuple[int, int]
+
+    def __post_init__(self) -> None:
+        _check_window(self.window, self.stride)
+
+    def output_shape(self, input_shape: Shape) -> Shape:
+        """Shape (channels, rows, columns) of one row's output."""
+        return _pooled_shape(input_shape, self.window, self.stride)
+
+    def operations(self, input_shape: Shape) -> int:
+        """Values that the windows cover in one inference."""
+        return prod(self.output_shape(input_shape)) * prod(self.window)
+
+    def forward(self, inputs: IntArray) -> IntArray:
+        """Sums, one a window."""
+        return _windows(inputs, self.window, self.stride).sum(axis=(4, 5))
+
+    def output_range(self, low: IntArray, high: IntArray) -> tuple[IntArray, IntArray]:
+        """Exact interval of each output for inputs in [low, high]."""
+        return self.forward(low[None])[0], self.forward(high[None])[0]
+
+
+Layer: TypeAlias = Dense | Conv2d | MaxPool | AveragePool | SumPool | Smooth | Edges
 
 
 def _check_window(window: Shape, stride: Shape) -> None:

@@ -19,6 +19,7 @@ import numpy as np
 
 from mip2mcu.decisions import CLASS_LIMIT, Argmax, Decision, Sign, Vote
 from mip2mcu.errors import ModelError
+from mip2mcu.filters import Edges, Smooth
 from mip2mcu.layers import (
     BIAS_LIMIT,
     UNIT_LIMIT,
@@ -30,6 +31,7 @@ from mip2mcu.layers import (
     Layer,
     MaxPool,
     Requantisation,
+    SumPool,
 )
 from mip2mcu.quantizer import DECIMALS_LIMIT, Affine, Coding, Feature, OneHot, Quantizer, Thermometer
 from mip2mcu.ranges import INT32_MAX, INT32_MIN, IntArray
@@ -51,11 +53,20 @@ _ENTRIES = {
     "conv2d": f"{_DENSE} stride padding padding_value",
     "max_pool": "kind window stride",
     "average_pool": "kind window stride",
+    "sum_pool": "kind window stride",
+    "smooth": "kind",
+    "edges": "kind step shift",
     "affine": "kind low high pre mult shift",
     "thermometer": "kind low high thresholds",
     "one_hot": "kind categories",
 }
 """The entries of each kind of object in the file."""
+
+_POOLS: dict[str, type[MaxPool] | type[AveragePool] | type[SumPool]] = {
+    "max_pool": MaxPool,
+    "average_pool": AveragePool,
+    "sum_pool": SumPool,
+}
 
 T = TypeVar("T")
 
@@ -286,8 +297,12 @@ def _encode_requantisation(requantisation: Requantisation | None) -> dict[str, A
 
 
 def _encode_layer(layer: Layer) -> dict[str, Any]:
-    if isinstance(layer, MaxPool | AveragePool):
-        kind = "max_pool" if isinstance(layer, MaxPool) else "average_pool"
+    if isinstance(layer, Smooth):
+        return {"kind": "smooth"}
+    if isinstance(layer, Edges):
+        return {"kind": "edges", "step": layer.step, "shift": layer.shift}
+    if isinstance(layer, MaxPool | AveragePool | SumPool):
+        kind = next(name for name, pool in _POOLS.items() if type(layer) is pool)
         return {"kind": kind, "window": list(layer.window), "stride": list(layer.stride)}
     entry: dict[str, Any] = {
         "kind": "dense" if isinstance(layer, Dense) else "conv2d",
@@ -318,11 +333,13 @@ def _decode_activation(entry: Any) -> Activation:
 
 
 def _decode_layer(entry: Any) -> Layer:
-    kind = _kind(entry, "kind", "dense", "conv2d", "max_pool", "average_pool")
-    if kind == "max_pool":
-        return MaxPool(_pair(entry, "window"), _pair(entry, "stride"))
-    if kind == "average_pool":
-        return AveragePool(_pair(entry, "window"), _pair(entry, "stride"))
+    kind = _kind(entry, "kind", "dense", "conv2d", *_POOLS, "smooth", "edges")
+    if kind == "smooth":
+        return Smooth()
+    if kind == "edges":
+        return Edges(_integer(entry, "step", 1, 64), _integer(entry, "shift", 0, 16))
+    if kind in _POOLS:
+        return _POOLS[kind](_pair(entry, "window"), _pair(entry, "stride"))
     weights = _integers(entry, "weights", WEIGHT_LIMIT, dimensions=2 if kind == "dense" else 4)
     bias = _integers(entry, "bias", BIAS_LIMIT)
     activation, requantisation = _decode_activation(entry), _decode_requantisation(entry)

@@ -169,6 +169,54 @@ def _average_pool(layer, tensor):
     return _pool(layer, tensor, lambda values: (sum(values) + len(values) // 2) // len(values))
 
 
+def _sum_pool(layer, tensor):
+    return _pool(layer, tensor, sum)
+
+
+def _near(channel, r, q):
+    """The value at (r, q), or the nearest one inside."""
+    r, q = min(max(r, 0), len(channel) - 1), min(max(q, 0), len(channel[0]) - 1)
+    return channel[r][q]
+
+
+def _smooth(layer, tensor):
+    down = {-1: 1, 0: 2, 1: 1} if len(tensor[0]) > 1 else {0: 1}
+    across = {-1: 1, 0: 2, 1: 1}
+    whole = sum(down.values()) * sum(across.values())
+
+    def value(channel, r, q):
+        total = sum(a * b * _near(channel, r + i, q + k) for i, a in down.items() for k, b in across.items())
+        return (total + whole // 2) // whole
+
+    return [[[value(channel, r, q) for q in range(len(channel[0]))] for r in range(len(channel))] for channel in tensor]
+
+
+def _edges(layer, tensor):
+    step, height, width = layer["step"], len(tensor[0]), len(tensor[0][0])
+    ways = [(0, 1), (0, -1)]
+    if height > 1:
+        ways += [(1, 1), (-1, -1), (1, 0), (-1, 0), (1, -1), (-1, 1)]
+
+    def cells(extent):
+        """The values of each window along a side."""
+        count = max(1, (extent + step // 2) // step)
+        starts = [n * step - step // 2 for n in range(count)]
+        return [[x for x in range(start, start + 2 * step) if 0 <= x < extent] for start in starts]
+
+    outputs = []
+    for channel in tensor:
+        for i, k in ways:
+            image = []
+            for rows in cells(height) if height > 1 else [[0]]:
+                line = []
+                for columns in cells(width):
+                    rises = (_near(channel, r + i, q + k) - _near(channel, r - i, q - k) for r in rows for q in columns)
+                    line.append(min(255, sum(max(0, rise) for rise in rises) // 2 ** layer["shift"]))
+                image.append(line)
+            outputs.append(image)
+    return outputs
+
+
 def _activate(layer, j, total):
     if layer["activation"] == "sign":
         return 1 if total >= 0 else -1
@@ -189,4 +237,12 @@ def _flat(tensor):
     return [value for part in tensor for value in _flat(part)] if isinstance(tensor, list) else [tensor]
 
 
-LAYERS = {"dense": _dense, "conv2d": _conv2d, "max_pool": _max_pool, "average_pool": _average_pool}
+LAYERS = {
+    "dense": _dense,
+    "conv2d": _conv2d,
+    "max_pool": _max_pool,
+    "average_pool": _average_pool,
+    "sum_pool": _sum_pool,
+    "smooth": _smooth,
+    "edges": _edges,
+}

@@ -8,7 +8,8 @@ import numpy as np
 from hypothesis import strategies as st
 
 from mip2mcu.decisions import Argmax, Sign, Vote
-from mip2mcu.layers import Activation, AveragePool, Conv2d, Dense, MaxPool, Requantisation
+from mip2mcu.filters import Edges, Smooth
+from mip2mcu.layers import Activation, AveragePool, Conv2d, Dense, MaxPool, Requantisation, SumPool
 from mip2mcu.network import INPUT_LIMIT, Network
 from mip2mcu.quantizer import Affine, Feature, OneHot, Quantizer, Thermometer, fit_affine
 
@@ -78,8 +79,14 @@ def hidden_dense(rng, low, high):
 
 
 def hidden_tensor(rng, low, high):
-    """A convolution or a pool over a tensor."""
-    kind = rng.integers(0, 4)
+    """A convolution, a pool or a filter over a tensor."""
+    kind = rng.integers(0, 7)
+    if kind == 4 and np.abs(low).max() < 2000 and high.max() < 2000:
+        return SumPool((1, 2) if low.shape[2] > 1 else (1, 1), (int(rng.integers(1, 3)), 1))
+    if kind == 5 and low.min() >= 0:
+        return Smooth()
+    if kind == 6:
+        return Edges(int(rng.integers(1, 4)), int(rng.integers(0, 3)))
     if kind == 0 and min(low.shape[1:]) >= 2:
         return MaxPool((2, 2), (int(rng.integers(1, 3)), int(rng.integers(1, 3))))
     if kind == 1 and min(low.shape[1:]) >= 2 and low.min() >= 0:

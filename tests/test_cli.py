@@ -9,10 +9,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
 
 from mip2mcu.cli import main
+from mip2mcu.decisions import Vote
+from mip2mcu.network import Network
 
 ROWS = "a,b,kind,label\n1,5,x,no\n2,6,x,no\n3,4,y,no\n10,5,x,yes\n11,6,y,yes\n12,4,y,yes\n"
 
@@ -281,3 +284,26 @@ def test_ctrl_c_keeps_the_best_network(workers, tmp_path):
 def test_module_runs_as_a_program():
     done = subprocess.run([sys.executable, "-m", "mip2mcu", "--version"], capture_output=True, text=True, check=True)
     assert done.stdout.startswith("mip2mcu, version ")
+
+
+def test_train_with_stages_augmentation_medoids_and_a_strict_vote(tmp_path):
+    rng = np.random.default_rng(0)
+    labels = np.arange(36) % 3
+    images = rng.integers(0, 40, (36, 64)).astype(np.uint8)
+    for k, label in enumerate(labels):
+        images.reshape(-1, 8, 8)[k, 1 + 2 * label] = 220
+    np.savez(tmp_path / "rows.npz", X=images, y=labels)
+    options = ("--stage", "smooth", "--stage", "edges:2", "--augment", "1", "--medoids", "8", "--vote", "strict")
+    path = tmp_path / "rows.npz"
+    result = run("train", path, "--shape", "8x8", *options, "--node-limit", "0", "--out", tmp_path / "m.json")
+    assert result.exit_code == 0, result.output
+    assert "24 rows" in result.output
+    network = Network.load(tmp_path / "m.json")
+    assert [type(layer).__name__ for layer in network.layers] == ["Smooth", "Edges", "Dense"]
+    assert network.decision == Vote(3, 2, by_margin=False)
+    answer = run("evaluate", tmp_path / "m.json", path)
+    assert answer.exit_code == 0
+    assert "how the vote went" in answer.output
+    assert "most votes, right" in answer.output
+    assert "--shape 28x28" in refused(run("train", path, "--stage", "edges:2", "--out", tmp_path / "n.json"))
+    assert "there is no stage" in refused(run("train", path, "--shape", "8x8", "--stage", "blur"))

@@ -68,6 +68,7 @@ def test_the_result_is_json():
         "unclassified": 0,
         "classes": ["low", "high"],
         "confusion": [[1, 1, 0], [0, 0, 0]],
+        "statuses": [],
         "saturated": {},
     }
 

@@ -16,7 +16,7 @@ from mip2mcu.errors import DatasetError, SolverError, UsageError
 from mip2mcu.evaluation import evaluate
 from mip2mcu.mip.solver import Solve
 from mip2mcu.train import FORMULATIONS, formulation_named, train, write_models
-from mip2mcu.train.ensemble import combined, members
+from mip2mcu.train.ensemble import Ensemble, combined, members
 from mip2mcu.train.inn import Inn
 from mip2mcu.train.linear import Linear
 from mip2mcu.train.trained import settled
@@ -44,7 +44,7 @@ def test_three_classes_become_three_pairs_that_vote():
 
 
 def test_each_pair_is_trained_on_its_own_rows():
-    parts = members(THREE, "pairs")
+    parts = members(THREE, Ensemble("pairs"))
     assert [part.dataset.classes for part in parts] == [("0", "1"), ("0", "2"), ("1", "2")]
     alone = train(parts[1].dataset, FIXED, node_limit=5)
     together = train(THREE, FIXED, node_limit=5)
@@ -74,11 +74,11 @@ def test_pairs_of_networks_with_hidden_layers_stand_side_by_side():
     middle = trained.network.layers[1].weights
     assert not middle[:2, 2:].any()
     assert not middle[2:4, :2].any()
-    parts = members(THREE, "pairs")
+    parts = members(THREE, Ensemble("pairs"))
     alone = [train(part.dataset, "inn", options=options, node_limit=0).network for part in parts]
     sums = np.concatenate([network.sums(THREE.inputs) for network in alone], axis=1)
     assert trained.network.sums(THREE.inputs).tolist() == sums.tolist()
-    assert combined(THREE, "pairs", alone).sha256 == trained.network.sha256
+    assert combined(THREE, Ensemble("pairs"), alone).sha256 == trained.network.sha256
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from mip2mcu.mip.solver import Solver
 from mip2mcu.parallel import Context, Executor
 from mip2mcu.progress import Listener, Progress, Stop, silent
 from mip2mcu.ranges import IntArray
-from mip2mcu.train.ensemble import combined, members
+from mip2mcu.train.ensemble import Ensemble, combined, members
 from mip2mcu.train.formulation import Formulation
 
 FOLDS = 5
@@ -52,7 +52,7 @@ class Choice:
 @dataclass(frozen=True, eq=False)
 class _Trial:
     formulation: Formulation
-    ensemble: str
+    ensemble: Ensemble
     training: Dataset
     validation: Dataset
     solver: Solver
@@ -61,7 +61,7 @@ class _Trial:
 def choose(
     formulation: Formulation,
     dataset: Dataset,
-    ensemble: str,
+    ensemble: Ensemble,
     solver: Solver,
     run: Executor,
     *,
@@ -98,8 +98,8 @@ def choose(
     )
 
 
-def _too_much(dataset: Dataset, ensemble: str) -> bool:
-    parts = members(dataset, ensemble)
+def _too_much(dataset: Dataset, ensemble: Ensemble) -> bool:
+    parts = members(dataset, ensemble, many=True)
     return len(parts) > MEMBERS_MOST or sum(part.dataset.inputs.size for part in parts) > WORK_LIMIT
 
 
@@ -116,7 +116,7 @@ def _folds(dataset: Dataset, folds: int, seed: int) -> list[tuple[Dataset, Datas
 
 def _count(trial: _Trial, context: Context) -> tuple[int, int]:
     """Correct rows of those left out, and links."""
-    parts = members(trial.training, trial.ensemble)
+    parts = members(trial.training, trial.ensemble, many=True)
     share = None if context.seconds is None else max(TRIAL_SECONDS, context.seconds / len(parts))
     solver = trial.solver.within(share)
     networks = [trial.formulation.start(part.dataset, solver, stop=context.stop).network for part in parts]

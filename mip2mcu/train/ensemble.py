@@ -1,6 +1,7 @@
 """Ensembles: several two-class networks of any formulation, trained independently, as one `Network`.
 
-    pairs   one member a pair of classes (a, b), a < b, on their rows alone; the rule is VOTE(2), ties by margin
+    pairs   one member a pair of classes (a, b), a < b, on their rows alone; the rule is VOTE(2). Or one member a subset
+            of p classes: VOTE(p). Ties are decided by margin, or, as published (BeMi), may stay unclassified
     rest    one member a class c against all others; the rule is ARGMAX over the members' sums
     none    one network for all classes
 
@@ -14,6 +15,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
+from math import comb
 from typing import TypeAlias
 
 import numpy as np
@@ -33,6 +35,44 @@ from mip2mcu.train.trained import Trained
 
 ENSEMBLES = ("auto", "pairs", "rest", "none")
 """Choices of the user; "auto" is what the registry names for the formulation."""
+VOTES = ("margin", "strict")
+"""What becomes of ties in a vote."""
+MANY = 4950
+"""Most members without asking: the pairs of 100 classes."""
+
+
+@dataclass(frozen=True)
+class Ensemble:
+    """How several classes are divided among members.
+
+    kind         one of `ENSEMBLES` but "auto"
+    subset_size  classes of a member of "pairs"
+    vote         "margin": ties go to the class with the largest strength; "strict": they stay unclassified
+    """
+
+    kind: str = "pairs"
+    subset_size: int = 2
+    vote: str = "margin"
+
+    def __post_init__(self) -> None:
+        if self.kind not in ENSEMBLES[1:]:
+            raise UsageError(f"ensemble {self.kind!r} is unknown, choose one of {', '.join(ENSEMBLES)}")
+        if self.vote not in VOTES:
+            raise UsageError(f"vote {self.vote!r} is unknown, choose one of {', '.join(VOTES)}")
+        if self.subset_size < 2:
+            raise UsageError(f"members for {self.subset_size} classes decide nothing: give a subset size of at least 2")
+        if self.kind != "pairs" and (self.subset_size, self.vote) != (2, "margin"):
+            raise UsageError(f"the ensemble {self.kind!r} does not vote: a subset size or a vote goes with pairs only")
+
+    def size(self, classes: int) -> int:
+        """Number of members."""
+        if self.kind == "none" or classes == 2:
+            return 1
+        return classes if self.kind == "rest" else comb(classes, self.subset_size)
+
+    def decision(self, classes: int) -> Decision:
+        """The rule over all members' sums."""
+        return Argmax(classes) if self.kind == "rest" else Vote(classes, self.subset_size, self.vote == "margin")
 
 
 def automatic(usual: str, classes: int) -> str:
@@ -65,20 +105,30 @@ START_SECONDS = 1.0
 """All quick starts together may take so long even where the time limit is less."""
 
 
-def members(dataset: Dataset, ensemble: str) -> Members:
-    """The parts of ``ensemble``; a single part where there are two classes only."""
+def members(dataset: Dataset, ensemble: Ensemble, *, many: bool = False) -> Members:
+    """The parts of ``ensemble``; a single part where there are two classes only.
+
+    Raises `UsageError` for more than `MANY` members unless ``many`` says that they are meant.
+    """
     check_classes(dataset)
-    if ensemble not in ENSEMBLES[1:]:
-        raise UsageError(f"ensemble {ensemble!r} is unknown, choose one of {', '.join(ENSEMBLES)}")
-    if ensemble == "none" or len(dataset.classes) == 2:
+    classes = len(dataset.classes)
+    if ensemble.kind == "pairs" and ensemble.subset_size > classes:
+        raise UsageError(f"the data have {classes} classes: give a subset size of 2..{classes}")
+    count = ensemble.size(classes)
+    if count > MANY and not many:
+        raise UsageError(
+            f"{classes} classes make {count:,} networks, which takes long and gives a large model: confirm it with "
+            "--yes (many=True), or take --ensemble rest"
+        )
+    if count == 1:
         return (Member("", dataset),)
-    if ensemble == "rest":
-        return tuple(_against_rest(dataset, c) for c in range(len(dataset.classes)))
-    return tuple(_pair(dataset, a, b) for a, b in combinations(range(len(dataset.classes)), 2))
+    if ensemble.kind == "rest":
+        return tuple(_against_rest(dataset, c) for c in range(classes))
+    return tuple(_subset(dataset, subset) for subset in combinations(range(classes), ensemble.subset_size))
 
 
-def _two_classes(dataset: Dataset, rows: IntArray, labels: IntArray, names: tuple[str, str]) -> Dataset:
-    """Rows of two classes as plain integers; the quantizer stays with the whole."""
+def _part(dataset: Dataset, rows: IntArray, labels: IntArray, names: tuple[str, ...]) -> Dataset:
+    """Rows of some classes as plain integers; the quantizer stays with the whole."""
     return Dataset(
         inputs=dataset.inputs[rows],
         labels=labels,
@@ -88,18 +138,18 @@ def _two_classes(dataset: Dataset, rows: IntArray, labels: IntArray, names: tupl
     )
 
 
-def _pair(dataset: Dataset, a: int, b: int) -> Member:
-    rows = np.flatnonzero((dataset.labels == a) | (dataset.labels == b))
-    first, second = dataset.classes[a], dataset.classes[b]
-    labels = (dataset.labels[rows] == b).astype(np.int64)
-    return Member(f"{first} or {second}", _two_classes(dataset, rows, labels, (first, second)))
+def _subset(dataset: Dataset, subset: tuple[int, ...]) -> Member:
+    rows = np.flatnonzero(np.isin(dataset.labels, subset))
+    names = tuple(dataset.classes[c] for c in subset)
+    labels = np.searchsorted(np.array(subset), dataset.labels[rows]).astype(np.int64)
+    return Member(" or ".join(names), _part(dataset, rows, labels, names))
 
 
 def _against_rest(dataset: Dataset, c: int) -> Member:
     name = dataset.classes[c]
     labels = (dataset.labels != c).astype(np.int64)
     return Member(
-        f"{name} or not", _two_classes(dataset, np.arange(dataset.rows), labels, (name, f"not {name}"))
+        f"{name} or not", _part(dataset, np.arange(dataset.rows), labels, (name, f"not {name}"))
     )
 
 
@@ -148,15 +198,16 @@ def _search(task: _Task, context: Context) -> Trained:
     )
 
 
-def combined(dataset: Dataset, ensemble: str, networks: Sequence[Network]) -> Network:
-    """One network of all members: their units side by side, block-diagonal from the second layer on."""
+def combined(dataset: Dataset, ensemble: Ensemble, networks: Sequence[Network]) -> Network:
+    """One network of all members: their units side by side, block-diagonal from the second layer on.
+
+    Hidden units of the first layer that several members share are there once.
+    """
     if len(networks) == 1:
         layers, decision = networks[0].layers, networks[0].decision
     else:
-        layers = tuple(
-            _side_by_side([n.layers[depth] for n in networks], depth) for depth in _depths(networks)
-        )
-        decision = _decision(len(dataset.classes), ensemble)
+        layers = _shared(_side_by_side(networks), networks)
+        decision = ensemble.decision(len(dataset.classes))
     return Network(
         input_low=dataset.input_low,
         input_high=dataset.input_high,
@@ -168,29 +219,73 @@ def combined(dataset: Dataset, ensemble: str, networks: Sequence[Network]) -> Ne
     )
 
 
-def _decision(classes: int, ensemble: str) -> Decision:
-    return Argmax(classes) if ensemble == "rest" else Vote(classes, 2, by_margin=True)
+def _side_by_side(networks: Sequence[Network]) -> tuple[Dense, ...]:
+    """All members' layers depth by depth; all read the inputs in the first, each its own units later."""
+    depths = {len(network.layers) for network in networks}
+    assert len(depths) == 1
+    return tuple(_joined([_dense(network, depth) for network in networks], depth) for depth in range(depths.pop()))
 
 
-def _depths(networks: Sequence[Network]) -> range:
-    return range(len(networks[0].layers))
+def _dense(network: Network, depth: int) -> Dense:
+    layer = network.layers[depth]
+    assert isinstance(layer, Dense)
+    return layer
 
 
-def _side_by_side(layers: Sequence[object], depth: int) -> Dense:
-    """Members' layers of one depth as one layer; all read the inputs in the first, each its own units later."""
-    dense = [layer for layer in layers if isinstance(layer, Dense)]
-    assert len(dense) == len(layers)
-    bias = np.concatenate([layer.bias for layer in dense])
+def _joined(layers: Sequence[Dense], depth: int) -> Dense:
+    bias = np.concatenate([layer.bias for layer in layers])
     if depth == 0:
-        return Dense(np.concatenate([layer.weights for layer in dense]), bias, dense[0].activation)
-    width = sum(layer.weights.shape[1] for layer in dense)
+        return Dense(np.concatenate([layer.weights for layer in layers]), bias, layers[0].activation)
+    width = sum(layer.weights.shape[1] for layer in layers)
     weights = np.zeros((len(bias), width), dtype=np.int64)
     row = column = 0
-    for layer in dense:
+    for layer in layers:
         units, inputs = layer.weights.shape
         weights[row : row + units, column : column + inputs] = layer.weights
         row, column = row + units, column + inputs
-    return Dense(weights, bias, dense[0].activation)
+    return Dense(weights, bias, layers[0].activation)
+
+
+def _shared(layers: tuple[Dense, ...], networks: Sequence[Network]) -> tuple[Dense, ...]:
+    """``layers`` with equal units of the first one merged, where they belong to different members.
+
+    The members keep their own weights for it: in the second layer they stand in different rows of one column.
+    """
+    if len(layers) == 1:
+        return layers
+    first, second = layers[:2]
+    owners = np.repeat(np.arange(len(networks)), [_dense(network, 0).units for network in networks])
+    kept: list[int] = []
+    users: dict[tuple[bytes, int], list[tuple[int, set[int]]]] = {}
+    weights = np.zeros_like(second.weights)
+    for unit, owner in enumerate(owners.tolist()):
+        twins = users.setdefault((first.weights[unit].tobytes(), int(first.bias[unit])), [])
+        place = next((position for position, known in twins if owner not in known), None)
+        if place is None:
+            place = len(kept)
+            kept.append(unit)
+            twins.append((place, {owner}))
+        else:
+            next(known for position, known in twins if position == place).add(owner)
+        weights[:, place] += second.weights[:, unit]
+    if len(kept) == len(owners):
+        return layers
+    return (
+        Dense(first.weights[kept], first.bias[kept], first.activation),
+        Dense(weights[:, : len(kept)], second.bias, second.activation),
+        *layers[2:],
+    )
+
+
+def not_separated(parts: Members, trained: Sequence[Trained]) -> tuple[str, ...]:
+    """A sentence about the members that do not fit their own rows, with the best errors of the worst of them."""
+    wrong = [(one.report.rows - one.report.correct, part.name) for part, one in zip(parts, trained, strict=True)]
+    worst = sorted((entry for entry in wrong if entry[0]), key=lambda entry: -entry[0])
+    if len(parts) == 1 or not worst:
+        return ()
+    named = ", ".join(f"{name} ({errors})" for errors, name in worst[:5])
+    more = ", ..." if len(worst) > 5 else ""
+    return (f"{len(worst)} of {len(parts)} members do not fit all of their rows (rows wrong): {named}{more}",)
 
 
 def named_solves(parts: Members, trained: Sequence[Trained]) -> tuple[Solve, ...]:

@@ -9,14 +9,17 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
+from mip2mcu.augmentation import Augmentation, augmented
 from mip2mcu.dataset import Dataset
 from mip2mcu.errors import UsageError
 from mip2mcu.files import check_writable
 from mip2mcu.mip.solver import OptionValue, Solver, check_solver, write_model
+from mip2mcu.network import Network
 from mip2mcu.parallel import executor
 from mip2mcu.progress import Listener, Stop, silent, stop_on_interrupt
+from mip2mcu.stages import fit_stages, in_front, through
 from mip2mcu.train.choice import choose
-from mip2mcu.train.ensemble import automatic, combined, members, named_solves, train_members
+from mip2mcu.train.ensemble import Ensemble, automatic, combined, members, named_solves, not_separated, train_members
 from mip2mcu.train.formulation import Formulation
 from mip2mcu.train.registry import FORMULATIONS
 from mip2mcu.train.trained import Trained, flat_options, report_on
@@ -68,6 +71,11 @@ def train(
     formulation: str | Formulation = "linear",
     *,
     ensemble: str = "auto",
+    subset_size: int = 2,
+    vote: str = "margin",
+    many: bool = False,
+    stages: Sequence[str] = (),
+    copies: int = 0,
     options: Mapping[str, Any] | None = None,
     time_limit: float | None = None,
     node_limit: int | None = None,
@@ -82,6 +90,11 @@ def train(
 
     formulation      a name of `FORMULATIONS`, with ``options`` its fields; or a formulation, with its options in it
     ensemble         for more than two classes: "pairs", "rest", "none", or "auto", the formulation's own
+    subset_size      classes of a member of "pairs"
+    vote             ties of "pairs": "margin" decides them, "strict" leaves them unclassified
+    many             true: more than `mip2mcu.train.ensemble.MANY` members are meant
+    stages           input stages as texts, see `mip2mcu.stages`; they become the network's first layers
+    copies           changed copies of each row to train on, see `mip2mcu.augmentation`
     time_limit       seconds of the whole training; with neither limit, `DEFAULT_TIME_LIMIT`
     node_limit       branch-and-bound nodes of each solve; 0: no search, only its quick start. With it and no time
                      limit, the same data, options and seed give the same network to the byte, whatever the workers
@@ -93,22 +106,30 @@ def train(
     Raises `UsageError`, `DatasetError`, `SolverError` or `NoSolutionError`, each with the way out.
     """
     began = time.monotonic()
-    chosen, ensemble = _chosen(formulation, ensemble, options, len(dataset.classes))
+    chosen, divided = _chosen(formulation, (ensemble, subset_size, vote), options, len(dataset.classes))
     if time_limit is None and node_limit is None:
         time_limit = DEFAULT_TIME_LIMIT
     engine = Solver(solver, time_limit, node_limit, seed, options=tuple((solver_options or {}).items()))
     check_solver(engine)
-    parts = members(dataset, ensemble)
+    front = fit_stages(stages, dataset)
+    given = through(dataset, front)
+    rows = through(augmented(dataset, Augmentation(copies), seed), front) if copies else given
+    parts = members(rows, divided, many=many)
     with stop_on_interrupt() if stop is None else nullcontext(stop) as stopped, executor(workers) as run:
         seconds = None if time_limit is None else CHOICE_SHARE * time_limit
-        choice = choose(chosen, dataset, ensemble, engine, run, seconds=seconds, listener=listener, stop=stopped)
+        choice = choose(chosen, given, divided, engine, run, seconds=seconds, listener=listener, stop=stopped)
         chosen = choice.formulation
         trained = train_members(chosen, parts, engine, run, began=began, listener=listener, stop=stopped)
-    network = combined(dataset, ensemble, [one.network for one in trained])
-    earlier = tuple(combined(dataset, ensemble, stage) for stage in zip(*(t.earlier for t in trained), strict=True))
-    used = (*flat_options(chosen), ("ensemble", ensemble if len(parts) > 1 else "none"))
+
+    def whole(networks: Sequence[Network]) -> Network:
+        return in_front(combined(rows, divided, networks), dataset, front)
+
+    network = whole([one.network for one in trained])
+    earlier = tuple(whole(stage) for stage in zip(*(t.earlier for t in trained), strict=True))
+    used = (*flat_options(chosen), *_described(divided, len(parts), stages, copies))
     report = report_on(network, dataset, chosen.name, used, named_solves(parts, trained), time.monotonic() - began)
     notes = (*run.notes, *dict.fromkeys(note for one in trained for note in one.report.notes))
+    notes += not_separated(parts, trained)
     if choice.note:
         notes = (choice.note, *notes)
     if stopped() and report.status != "optimal":
@@ -123,12 +144,25 @@ def train(
     return Trained(network, replace(report, workers=min(workers, len(parts)), notes=notes), earlier)
 
 
+def _described(ensemble: Ensemble, parts: int, stages: Sequence[str], copies: int) -> tuple[tuple[str, Any], ...]:
+    """Options of the training beside the formulation's own; what was not asked for is left out."""
+    described: list[tuple[str, Any]] = [("ensemble", ensemble.kind if parts > 1 else "none")]
+    if parts > 1 and ensemble.kind == "pairs":
+        described += [("subset_size", ensemble.subset_size)] * (ensemble.subset_size != 2)
+        described += [("vote", ensemble.vote)] * (ensemble.vote != "margin")
+    described += [("stages", tuple(stages))] * bool(stages) + [("copies", copies)] * bool(copies)
+    return tuple(described)
+
+
 def write_models(
     dataset: Dataset,
     path: str | Path,
     formulation: str | Formulation = "linear",
     *,
     ensemble: str = "auto",
+    subset_size: int = 2,
+    many: bool = False,
+    stages: Sequence[str] = (),
     options: Mapping[str, Any] | None = None,
 ) -> list[Path]:
     """Write what `train` would solve first as LP files, one a member of the ensemble; returns their paths.
@@ -137,8 +171,8 @@ def write_models(
     the members.
     """
     path = check_writable(path)
-    chosen, ensemble = _chosen(formulation, ensemble, options, len(dataset.classes))
-    parts = members(dataset, ensemble)
+    chosen, divided = _chosen(formulation, (ensemble, subset_size, "margin"), options, len(dataset.classes))
+    parts = members(through(dataset, fit_stages(stages, dataset)), divided, many=many)
     digits = len(str(len(parts) - 1))
     written = []
     for number, part in enumerate(parts):
@@ -149,16 +183,20 @@ def write_models(
 
 
 def _chosen(
-    formulation: str | Formulation, ensemble: str, options: Mapping[str, Any] | None, classes: int
-) -> tuple[Formulation, str]:
-    """The formulation with its options, and the ensemble that "auto" means for it."""
+    formulation: str | Formulation, ensemble: tuple[str, int, str], options: Mapping[str, Any] | None, classes: int
+) -> tuple[Formulation, Ensemble]:
+    """The formulation with its options, and the ensemble of a kind, subset size and vote.
+
+    "auto" is the formulation's own kind; a subset size of more than two means subsets.
+    """
     if isinstance(formulation, str):
         chosen = formulation_named(formulation, options)
     elif options:
         raise UsageError("options are given twice: put them into the formulation")
     else:
         chosen = formulation
-    if ensemble == "auto":
+    kind, subset_size, vote = ensemble
+    if kind == "auto":
         usual = FORMULATIONS[chosen.name].ensemble if chosen.name in FORMULATIONS else "none"
-        ensemble = automatic(usual, classes)
-    return chosen, ensemble
+        kind = automatic(usual, classes) if subset_size == 2 else "pairs"
+    return chosen, Ensemble(kind, subset_size, vote)

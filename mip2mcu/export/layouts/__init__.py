@@ -13,6 +13,7 @@ from mip2mcu.export.layouts.compressed import CompressedLayout
 from mip2mcu.export.layouts.conv import ConvLayout
 from mip2mcu.export.layouts.csr8 import Csr8Layout
 from mip2mcu.export.layouts.dense import DenseLayout
+from mip2mcu.export.layouts.filters import FilterLayout
 from mip2mcu.export.layouts.grouped import GroupedLayout
 from mip2mcu.export.layouts.lists import Coding
 from mip2mcu.export.layouts.pool import PoolLayout
@@ -38,6 +39,7 @@ LAYOUTS: dict[str, Layout] = {
         UnrolledLayout(),
         ConvLayout(),
         PoolLayout(),
+        FilterLayout(),
     )
 }
 """Every layout by name; of two that need the same flash, the earlier is taken."""

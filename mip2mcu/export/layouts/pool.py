@@ -1,6 +1,7 @@
-"""Pooling: the largest value, or the rounded mean, of each window; no weights, no division.
+"""Pooling: the largest value, the sum or the rounded mean of each window; no weights, no division.
 
     maximum     best = window[0];  best = max(best, window[i])   for i = 1, 2, ...
+    sum         of all values
     average     (sum + area // 2) // area, the division as a shift or as a product that `exact_division` proves exact
 """
 
@@ -11,7 +12,7 @@ from math import prod
 
 from mip2mcu.export.layouts.base import Encoding, LayerContext, Lowered, Profile, sum_type
 from mip2mcu.export.literals import count_type
-from mip2mcu.layers import AveragePool, Layer, MaxPool, Shape
+from mip2mcu.layers import AveragePool, Layer, MaxPool, Shape, SumPool
 
 _UNROLLED_AREA = 9
 """Windows of at most this many values are read without a loop."""
@@ -76,27 +77,30 @@ class PoolLayout:
     """Windows read in place."""
 
     name = "pool"
-    summary = "maximum and average of windows, without a division"
+    summary = "maximum, sum and average of windows, without a division"
 
     def accepts(self, layer: Layer, context: LayerContext) -> str | None:
         """Takes every pooling layer."""
-        return None if isinstance(layer, MaxPool | AveragePool) else "takes pooling layers only"
+        return None if isinstance(layer, MaxPool | AveragePool | SumPool) else "takes pooling layers only"
 
     def lower(self, layer: Layer, context: LayerContext) -> Lowered:
         """The layer as loops over its windows."""
-        assert isinstance(layer, MaxPool | AveragePool)
-        average = isinstance(layer, AveragePool)
+        assert isinstance(layer, MaxPool | AveragePool | SumPool)
+        kind = "average" if isinstance(layer, AveragePool) else "sum" if isinstance(layer, SumPool) else "maximum"
+        average = kind == "average"
         area = prod(layer.window)
         low, high = int(context.input_low.min()), int(context.input_high.max())
         most = area * high + area // 2
         if average:
             low, high = area // 2, most
+        elif kind == "sum":
+            low, high = min(0, area * low), max(0, area * high)
         channels, down, across = layer.output_shape(context.input_shape)
         values = channels * down * across
         return Lowered(
             layout=self.name,
-            partial="average_pool" if average else "max_pool",
-            description=f"{'mean' if average else 'maximum'} of windows of {layer.window[0]} x {layer.window[1]}",
+            partial={"average": "average_pool", "sum": "sum_pool", "maximum": "max_pool"}[kind],
+            description=f"{'mean' if average else kind} of windows of {layer.window[0]} x {layer.window[1]}",
             reads=Encoding.VALUES,
             tables=(),
             details=PoolDetails(
@@ -112,7 +116,7 @@ class PoolLayout:
             sum_low=low,
             sum_high=high,
             sum_type=sum_type(low, high, context),
-            profile=Profile(f"pool.{'average' if average else 'maximum'}", {"unit": values, "read": values * area}),
+            profile=Profile(f"pool.{kind}", {"unit": values, "read": values * area}),
         )
 
 
