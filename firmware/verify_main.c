@@ -9,6 +9,7 @@
  *     MODE_INFER      tested_input_t[TESTED_INPUT_LENGTH]          result_t
  *     MODE_SELFTEST   no frame in                                int32_t
  *     MODE_PREDICT    tested_input_t[TESTED_INPUT_LENGTH]        int32_t, the class; for counting instructions
+ *     MODE_CHECK      no frame in                                int32_t
  *
  * All integers are little-endian, unpadded, in the widths of the model's own types. "tested_model.h" is written for
  * each verification; it includes the model's header and gives its names the prefix tested_ (or TESTED_).
@@ -37,7 +38,8 @@ enum mode {
     MODE_PACK = 3,
     MODE_INFER = 4,
     MODE_SELFTEST = 5,
-    MODE_PREDICT = 6
+    MODE_PREDICT = 6,
+    MODE_CHECK = 7
 };
 
 typedef struct {
@@ -215,6 +217,15 @@ static void selftest(void)
     platform_write(&outcome, (uint32_t)sizeof(outcome));
 }
 
+#ifdef TESTED_CHECKED_BYTES
+static void check(void)
+{
+    const int32_t outcome = tested_check();
+
+    platform_write(&outcome, (uint32_t)sizeof(outcome));
+}
+#endif
+
 /* Returns 0, or 1 for a request that this model does not know. */
 static int answer(const request_t *request)
 {
@@ -231,6 +242,11 @@ static int answer(const request_t *request)
     case MODE_PREDICT:
         predict(request->rows);
         return 0;
+#ifdef TESTED_CHECKED_BYTES
+    case MODE_CHECK:
+        check();
+        return 0;
+#endif
 #ifdef TESTED_RAW_FEATURES
     case MODE_QUANTIZE:
         quantize(request->rows);

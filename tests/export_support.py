@@ -131,6 +131,9 @@ class Compiled:
     def selftest(self):
         return self._function("selftest")(*self._scratch_argument())
 
+    def check(self):
+        return self._function("check")()
+
 
 def compile_host(exports: list[Export], folder: Path) -> list[Compiled]:
     """Compile ``exports`` into one shared object in ``folder`` and open it."""
@@ -142,12 +145,13 @@ def compile_host(exports: list[Export], folder: Path) -> list[Compiled]:
 
 
 def assert_equal_to_network(compiled: Compiled, network: Network, rows) -> None:
-    """C and Python agree to the last bit on ``rows``, and the stored vectors hold."""
+    """C and Python agree to the last bit on ``rows``, the stored vectors and the tables hold."""
     np.testing.assert_array_equal(compiled.sums(rows), network.sums(rows))
     np.testing.assert_array_equal(compiled.scores(rows), network.scores(rows))
     assert compiled.predict(rows) == network.predict(rows).tolist()
     assert compiled.margin(rows) == network.margin(rows).tolist()
     assert compiled.selftest() == 0
+    assert compiled.check() == 0
 
 
 def random_rows(network: Network, count: int, rng) -> np.ndarray:

@@ -110,6 +110,7 @@ def assert_exact_on_core(network: Network, folder, layout: str, target: str) -> 
     if harness.description.input_packed:
         np.testing.assert_array_equal(harness.pack(rows), pack_bits(rows))
     assert harness.selftest() == 0
+    assert harness.check() == 0
 
 
 def assert_defined(networks: Sequence[Network], folder, layout: str, target="host") -> None:

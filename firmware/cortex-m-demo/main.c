@@ -41,8 +41,8 @@ int main(void)
 {
     uint32_t k;
 
-    if (digits_selftest() != 0) {
-        print("selftest failed\n");
+    if ((digits_check() != 0) || (digits_selftest() != 0)) {
+        print("the model in flash has changed\n");
         return 1;
     }
     for (k = 0U; k < (uint32_t)ROWS; k++) {

@@ -69,6 +69,7 @@ def _environment(reader: FlashReader) -> Environment:
     )
     environment.filters.update(in_comment=in_comment, in_markdown=in_markdown, literal=literal)
     environment.globals.update(attribute=reader.attribute, flash=reader.flash, pick=reader.pick)
+    environment.globals.update(check_pointer=reader.byte_pointer, read_byte=reader.read_byte)
     environment.globals.update(fetch=reader.fetch, skip=reader.skip, narrow=narrow, add=add)
     environment.globals.update(times=times, parameters=parameters, arguments=arguments)
     environment.globals.update(marker=MARKER, abi=ABI)

@@ -41,6 +41,15 @@ class FlashReader:
         read = f"{_READERS[TYPE_BYTES[table.c_type]]}({address})"
         return read if table.c_type.startswith("u") else f"({table.c_type}){read}"
 
+    @property
+    def byte_pointer(self) -> str:
+        """C type of a pointer to the bytes of a table that are to be read from memory in any case."""
+        return "const uint8_t *" if self.progmem else "const volatile uint8_t *"
+
+    def read_byte(self, element: str) -> str:
+        """C text that reads ``element`` behind a `byte_pointer`."""
+        return f"{_READERS[1]}(&{element})" if self.progmem else element
+
     def pick(self, column: Column, index: str) -> str:
         """C text of a column's entry ``index``."""
         return self.flash(column, f"{column.name}[{index}]") if isinstance(column, Table) else column

@@ -61,9 +61,14 @@ class Table:
     comment: str = ""
 
     @property
+    def entry_bytes(self) -> int:
+        """Size of one entry."""
+        return TYPE_BYTES[self.c_type]
+
+    @property
     def bytes(self) -> int:
         """Size in flash."""
-        return len(self.values) * TYPE_BYTES[self.c_type]
+        return len(self.values) * self.entry_bytes
 
     @property
     def lines(self) -> tuple[str, ...]:

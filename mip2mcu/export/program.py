@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from math import prod
 from typing import Any
 
+from mip2mcu.export.checking import CheckProgram, lower_check
 from mip2mcu.export.costs import NOTHING, cost, decision_item, quantizer_items
 from mip2mcu.export.deciding import DecisionProgram, lower_decision
 from mip2mcu.export.documentation import (
@@ -40,6 +41,7 @@ ABI = 1
 _FIXED_MACROS = (
     "H", "ABI", "MODEL_SHA256", "CLASSES", "INPUTS", "INPUT_LENGTH", "INPUT_PACKED", "INPUT_MIN", "INPUT_MAX", "SUMS",
     "SCORES", "UNCLASSIFIED", "SCRATCH_BYTES", "STATIC_SCRATCH", "RAW_FEATURES", "NO_SELFTEST",
+    "NO_CHECK", "CHECKED_BYTES",
 )  # fmt: skip
 
 
@@ -142,6 +144,7 @@ class Program:
     decision: DecisionProgram
     quantizer: QuantizerProgram | None
     selftest: SelftestProgram
+    check: CheckProgram
     supports: tuple[str, ...]
     plan: Plan
 
@@ -158,8 +161,12 @@ class Program:
     @property
     def tables(self) -> tuple[Table, ...]:
         """All constant tables in order of emission, those of the selftest not among them."""
-        quantizer = () if self.quantizer is None else self.quantizer.tables
-        return (*quantizer, *(table for layer in self.layers for table in layer.tables))
+        return _tables(self.quantizer, self.layers)
+
+    @property
+    def layers_in_code(self) -> tuple[LayerProgram, ...]:
+        """The layers whose weights are code."""
+        return tuple(layer for layer in self.layers if layer.lowered.code_bytes)
 
     @property
     def table_bytes(self) -> int:
@@ -203,6 +210,11 @@ def planning(network: Network, target: Target, options: ExportOptions) -> Planni
     )
 
 
+def _tables(quantizer: QuantizerProgram | None, layers: tuple[LayerProgram, ...]) -> tuple[Table, ...]:
+    """All constant tables in order of emission."""
+    return (*(() if quantizer is None else quantizer.tables), *(table for layer in layers for table in layer.tables))
+
+
 def lower(network: Network, target: Target, name: str, options: ExportOptions) -> Program:
     """Every decision about the C of ``network`` for ``target``.
 
@@ -237,6 +249,7 @@ def lower(network: Network, target: Target, name: str, options: ExportOptions) -
         decision=decision,
         quantizer=quantizer,
         selftest=lower_selftest(network, layers[0].input.encoding),
+        check=lower_check(_tables(quantizer, layers), target),
         supports=_supports(layers, decision),
         plan=planned,
     )

@@ -23,6 +23,7 @@ class Target:
     has_clz         so is the number of leading zeros of a word
     has_dsp         two 16-bit products in one instruction (SMLAD)
     has_vector      vector instructions on integers (Helium)
+    little_endian   the least significant byte of a number comes first; False where that is not known
     has_progmem     constants stay in flash only where marked PROGMEM, and instructions of their own read them
     object_limit    most bytes of one array; None where no model comes near it
     constants_limit most bytes of all constants together; None likewise
@@ -42,6 +43,7 @@ class Target:
     has_clz: bool = False
     has_dsp: bool = False
     has_vector: bool = False
+    little_endian: bool = True
     has_progmem: bool = False
     object_limit: int | None = None
     constants_limit: int | None = None
@@ -105,7 +107,7 @@ def _riscv(name: str, abi: str, cpu: str, description: str, *, registers: int, h
 TARGETS: dict[str, Target] = {
     target.name: target
     for target in (
-        Target("host", "host", "the computer that runs mip2mcu", word_bits=64),
+        Target("host", "host", "the computer that runs mip2mcu", word_bits=64, little_endian=False),
         _cortex_m("cortex-m", "cortex-m0", "any Arm Cortex-M, the smallest included"),
         _cortex_m("cortex-m0", "cortex-m0", "Arm Cortex-M0 (Armv6-M)"),
         _cortex_m("cortex-m0plus", "cortex-m0plus", "Arm Cortex-M0+ (Armv6-M)"),
@@ -142,7 +144,14 @@ TARGETS: dict[str, Target] = {
             registers=10,
             has_multiply=False,
         ),
-        Target("generic", "generic", "any C99 compiler, int of 16 bits or more", int_bits=16, has_multiply=False),
+        Target(
+            "generic",
+            "generic",
+            "any C99 compiler, int of 16 bits or more",
+            int_bits=16,
+            has_multiply=False,
+            little_endian=False,
+        ),
     )
 }
 """Every known target by name."""

@@ -77,12 +77,15 @@ class Comparison:
                 self.raw_sample.append(raw[:SAMPLE_ROWS])
             self.quantized[kind] = start + len(raw)
 
-    def run_selftest(self) -> None:
-        """A failing selftest counts as a mismatch of its own."""
-        outcome = self.harness.selftest()
-        if outcome != 0:
-            self.mismatches += 1
-            self.first = self.first or Mismatch("selftest", "selftest", 0, (), (0,), (outcome,))
+    def run_checks(self) -> None:
+        """A failing selftest counts as a mismatch of its own, and so does a failing check of the tables."""
+        outcomes = {"selftest": self.harness.selftest()}
+        if self.harness.program.has_check:
+            outcomes["check"] = self.harness.check()
+        for name, outcome in outcomes.items():
+            if outcome != 0:
+                self.mismatches += 1
+                self.first = self.first or Mismatch(name, name, 0, (), (0,), (outcome,))
 
     def _note(
         self, kind: str, start: int, rows: IntArray, expected: dict[str, IntArray], got: dict[str, IntArray]

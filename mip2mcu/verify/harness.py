@@ -31,18 +31,18 @@ from mip2mcu.verify.runners import Runner
 from mip2mcu.verify.stack import STACK_FLAG, worst_stack
 from mip2mcu.verify.toolchains import Toolchain
 
-_DESCRIBE, _QUANTIZE, _PACK, _INFER, _SELFTEST, _PREDICT = 1, 2, 3, 4, 5, 6
+_DESCRIBE, _QUANTIZE, _PACK, _INFER, _SELFTEST, _PREDICT, _CHECK = 1, 2, 3, 4, 5, 6, 7
 _REQUEST = struct.Struct("<2I")
 _DESCRIPTION = struct.Struct("<13I64s")
 _HARNESS_RAM = 8 * KIB
 _HARNESS_FLASH = 8 * KIB
 """What harness, frames and stack take of a core's memory beside the model and one row of everything."""
 
-_FUNCTIONS = ("quantize", "pack", "sums", "scores", "predict", "margin", "selftest")
+_FUNCTIONS = ("quantize", "pack", "sums", "scores", "predict", "margin", "selftest", "check")
 _TYPES = ("input_t", "raw_t")
 _MACROS = (
     "ABI", "MODEL_SHA256", "CLASSES", "INPUTS", "INPUT_LENGTH", "INPUT_PACKED", "SUMS", "SCORES", "RAW_FEATURES",
-    "SCRATCH_BYTES",
+    "SCRATCH_BYTES", "CHECKED_BYTES",
 )  # fmt: skip
 
 Files: TypeAlias = Mapping[str, str]
@@ -52,7 +52,8 @@ Files: TypeAlias = Mapping[str, str]
 class Program:
     """A linked harness, and the object file of the model in it.
 
-    flags    what the model was compiled with
+    flags        what the model was compiled with
+    has_check    the model checks its tables; C that an older exporter wrote does not
     """
 
     elf: Path
@@ -61,6 +62,7 @@ class Program:
     core: Core
     toolchain: Toolchain
     flags: tuple[str, ...]
+    has_check: bool = False
 
     def stack(self) -> Mapping[str, int]:
         """Most bytes of stack that each function uses, as the compiler knows them; empty where it does not say."""
@@ -144,7 +146,7 @@ def build(
         check_armv6m(elf)
     if core.is_rv32e:
         check_rv32e(elf)
-    program = Program(elf, model_object, name, core, toolchain, flags)
+    program = Program(elf, model_object, name, core, toolchain, flags, _checks(files[f"{name}.h"], name))
     reason = None if core.simavr_mcu is None else shortage(elf, core, max(program.stack().values()))
     if reason is None:
         return program
@@ -198,6 +200,7 @@ def _aliases(name: str) -> str:
         lines += [f"#ifdef {macro}_{suffix}", f"#define TESTED_{suffix} {macro}_{suffix}", "#endif"]
     lines += [f"#define tested_{suffix} {name}_{suffix}" for suffix in _TYPES]
     lines += [f"#define tested_{suffix}(from, to) {name}_{suffix}((from), (to))" for suffix in ("quantize", "pack")]
+    lines.append(f"#define tested_check() {name}_check()")
     lines += [
         f"#if {macro}_SCRATCH_BYTES > 0",
         f"static {name}_scratch_t scratch;",
@@ -243,6 +246,10 @@ def _scratch_bytes(header: str, name: str) -> int:
     return int(found[1]) if found else 0
 
 
+def _checks(header: str, name: str) -> bool:
+    return f"#define {name.upper()}_CHECKED_BYTES " in header
+
+
 @dataclass(frozen=True, eq=False)
 class Harness:
     """A program on a runner."""
@@ -280,7 +287,19 @@ class Harness:
 
     def selftest(self) -> int:
         """What the model's own selftest returns: 0, or a negative number."""
-        return int(self._answers(_REQUEST.pack(_SELFTEST, 1), 1, np.dtype("<i4"), 1)[0, 0])
+        return int(self._answers(self.selftest_request(), 1, np.dtype("<i4"), 1)[0, 0])
+
+    def check(self) -> int:
+        """What the check of the model's constant tables returns: 0, or a negative number."""
+        return int(self._answers(self.check_request(), 1, np.dtype("<i4"), 1)[0, 0])
+
+    def check_request(self) -> bytes:
+        """Asks for one call of `check`."""
+        return _REQUEST.pack(_CHECK, 1)
+
+    def selftest_request(self) -> bytes:
+        """Asks for one call of `selftest`."""
+        return _REQUEST.pack(_SELFTEST, 1)
 
     def infer_request(self, inputs: IntArray) -> bytes:
         """What `infer` sends to the program."""

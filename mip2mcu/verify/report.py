@@ -16,7 +16,7 @@ _SHOWN_VALUES = 32
 class Mismatch:
     """The first row on which C and Python differ.
 
-    quantity        "sums", "scores", "class", "margin", "status", "quantize", "pack" or "selftest"
+    quantity        "sums", "scores", "class", "margin", "status", "quantize", "pack", "selftest" or "check"
     kind, row       what kind of vector it is, and its number among those of its kind
     input           network inputs, or raw features where ``quantity`` is "quantize"
     expected, got   Python's and C's values

@@ -159,7 +159,7 @@ def _compare(
     if network.quantizer is not None:
         raw = None if data is None else data.raw
         comparison.compare_raw(raw_chunks(network.quantizer, raw, vectors, seed, rows))
-    comparison.run_selftest()
+    comparison.run_checks()
     return comparison
 
 

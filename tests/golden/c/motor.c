@@ -115,6 +115,50 @@ int32_t motor_margin(
     return (sum[0] >= 0) ? sum[0] : -sum[0];
 }
 
+#ifndef MOTOR_NO_CHECK
+#if defined(__GNUC__)
+#define CHECK_APART __attribute__((noinline))
+#else
+#define CHECK_APART
+#endif
+
+/* Continues a CRC-32 over the bytes of a table, which are volatile:
+ * a compiler that knows a table would not read it. */
+static CHECK_APART uint32_t check_bytes(
+    uint32_t crc,
+    const volatile uint8_t *bytes,
+    uint32_t count)
+{
+    uint32_t i;
+    uint8_t bit;
+
+    for (i = 0U; i < count; i++) {
+        crc ^= (uint32_t)bytes[i];
+        for (bit = 0U; bit < 8U; bit++) {
+            if ((crc & 1U) != 0U) {
+                crc = (crc >> 1) ^ 0xEDB88320U;
+            } else {
+                crc >>= 1;
+            }
+        }
+    }
+    return crc;
+}
+
+int motor_check(void)
+{
+    uint32_t crc = 0xFFFFFFFFU;
+
+    crc = check_bytes(crc, (const volatile uint8_t *)layer0_weights, 8U);
+    crc = check_bytes(crc, (const volatile uint8_t *)layer0_bias, 2U);
+    crc = check_bytes(crc, (const volatile uint8_t *)layer0_pre, 2U);
+    crc = check_bytes(crc, (const volatile uint8_t *)layer0_mult, 4U);
+    crc = check_bytes(crc, (const volatile uint8_t *)layer0_shift, 2U);
+    crc = check_bytes(crc, (const volatile uint8_t *)layer1_weights, 2U);
+    return ((crc ^ 0xFFFFFFFFU) == 0x7B8B7B40U) ? 0 : -1;
+}
+#endif
+
 #ifndef MOTOR_NO_SELFTEST
 static const uint32_t selftest_expected[8] = {
     0xFFF10E5EU, 0x00E3D864U, 0x00E3D864U, 0x00E3D864U, 0x00E3D864U, 0x00E3D864U, 0x00E3D864U,

@@ -50,6 +50,12 @@ int motor_predict(
 int32_t motor_margin(
     const motor_input_t input[MOTOR_INPUT_LENGTH]);
 
+#define MOTOR_CHECKED_BYTES 20 /* of constant tables */
+#ifndef MOTOR_NO_CHECK
+/* Compares the CRC-32 of the constant tables with that of the export: 0, or -1 where they have changed. */
+int motor_check(void);
+#endif
+
 #ifndef MOTOR_NO_SELFTEST
 /* Runs 8 vectors and compares with what the model gave when it was exported:
  * 0, or minus the number of the first vector that differs. */

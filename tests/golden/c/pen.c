@@ -376,6 +376,52 @@ int32_t pen_margin(
     return first_minus_second(sums);
 }
 
+#ifndef PEN_NO_CHECK
+#if defined(__GNUC__)
+#define CHECK_APART __attribute__((noinline))
+#else
+#define CHECK_APART
+#endif
+
+/* Continues a CRC-32 over the bytes of a table, which are volatile:
+ * a compiler that knows a table would not read it. */
+static CHECK_APART uint32_t check_bytes(
+    uint32_t crc,
+    const volatile uint8_t *bytes,
+    uint32_t count)
+{
+    uint32_t i;
+    uint8_t bit;
+
+    for (i = 0U; i < count; i++) {
+        crc ^= (uint32_t)bytes[i];
+        for (bit = 0U; bit < 8U; bit++) {
+            if ((crc & 1U) != 0U) {
+                crc = (crc >> 1) ^ 0xEDB88320U;
+            } else {
+                crc >>= 1;
+            }
+        }
+    }
+    return crc;
+}
+
+int pen_check(void)
+{
+    uint32_t crc = 0xFFFFFFFFU;
+
+    crc = check_bytes(crc, (const volatile uint8_t *)layer0_weights, 18U);
+    crc = check_bytes(crc, (const volatile uint8_t *)layer0_bias, 2U);
+    crc = check_bytes(crc, (const volatile uint8_t *)layer0_mult, 4U);
+    crc = check_bytes(crc, (const volatile uint8_t *)layer2_weights, 8U);
+    crc = check_bytes(crc, (const volatile uint8_t *)layer2_bias, 2U);
+    crc = check_bytes(crc, (const volatile uint8_t *)layer2_mult, 4U);
+    crc = check_bytes(crc, (const volatile uint8_t *)layer4_weights, 6U);
+    crc = check_bytes(crc, (const volatile uint8_t *)layer4_bias, 3U);
+    return ((crc ^ 0xFFFFFFFFU) == 0x04D33007U) ? 0 : -1;
+}
+#endif
+
 #ifndef PEN_NO_SELFTEST
 static const uint32_t selftest_expected[8] = {
     0xCF0E2609U, 0x01293E0BU, 0x52B49702U, 0x4884AE2AU, 0x88601CF4U, 0xBE0EB407U, 0x8C52330AU,

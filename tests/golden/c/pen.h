@@ -51,6 +51,12 @@ int pen_predict(
 int32_t pen_margin(
     const pen_input_t input[PEN_INPUT_LENGTH]);
 
+#define PEN_CHECKED_BYTES 47 /* of constant tables */
+#ifndef PEN_NO_CHECK
+/* Compares the CRC-32 of the constant tables with that of the export: 0, or -1 where they have changed. */
+int pen_check(void);
+#endif
+
 #ifndef PEN_NO_SELFTEST
 /* Runs 8 vectors and compares with what the model gave when it was exported:
  * 0, or minus the number of the first vector that differs. */

@@ -144,6 +144,50 @@ int32_t petals_margin(
     return first_minus_second(sums);
 }
 
+#ifndef PETALS_NO_CHECK
+#if defined(__GNUC__)
+#define CHECK_APART __attribute__((noinline))
+#else
+#define CHECK_APART
+#endif
+
+/* Continues a CRC-32 over the bytes of a table, which are volatile:
+ * a compiler that knows a table would not read it. */
+static CHECK_APART uint32_t check_bytes(
+    uint32_t crc,
+    const volatile uint8_t *bytes,
+    uint32_t count)
+{
+    uint32_t i;
+    uint8_t bit;
+
+    for (i = 0U; i < count; i++) {
+        crc ^= (uint32_t)bytes[i];
+        for (bit = 0U; bit < 8U; bit++) {
+            if ((crc & 1U) != 0U) {
+                crc = (crc >> 1) ^ 0xEDB88320U;
+            } else {
+                crc >>= 1;
+            }
+        }
+    }
+    return crc;
+}
+
+int petals_check(void)
+{
+    uint32_t crc = 0xFFFFFFFFU;
+
+    crc = check_bytes(crc, (const volatile uint8_t *)quantizer0_low, 3U);
+    crc = check_bytes(crc, (const volatile uint8_t *)quantizer0_high, 6U);
+    crc = check_bytes(crc, (const volatile uint8_t *)quantizer0_mult, 6U);
+    crc = check_bytes(crc, (const volatile uint8_t *)quantizer0_shift, 3U);
+    crc = check_bytes(crc, (const volatile uint8_t *)layer0_weights, 9U);
+    crc = check_bytes(crc, (const volatile uint8_t *)layer0_bias, 6U);
+    return ((crc ^ 0xFFFFFFFFU) == 0xE1A6B2A3U) ? 0 : -1;
+}
+#endif
+
 #ifndef PETALS_NO_SELFTEST
 static const uint16_t selftest_span[3] = {
     60, 25, 256

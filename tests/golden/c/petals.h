@@ -66,6 +66,12 @@ int petals_predict(
 int32_t petals_margin(
     const petals_input_t input[PETALS_INPUT_LENGTH]);
 
+#define PETALS_CHECKED_BYTES 33 /* of constant tables */
+#ifndef PETALS_NO_CHECK
+/* Compares the CRC-32 of the constant tables with that of the export: 0, or -1 where they have changed. */
+int petals_check(void);
+#endif
+
 #ifndef PETALS_NO_SELFTEST
 /* Runs 16 vectors and compares with what the model gave when it was exported:
  * 0, or minus the number of the first vector that differs. */

@@ -266,6 +266,39 @@ int32_t subsets_margin(
     return first_minus_second(votes);
 }
 
+#ifndef SUBSETS_NO_CHECK
+/* Continues a CRC-32 over the bytes of a table, which are volatile:
+ * a compiler that knows a table would not read it. */
+static uint32_t check_bytes(
+    uint32_t crc,
+    const volatile uint8_t *bytes,
+    uint32_t count)
+{
+    uint32_t i;
+    uint8_t bit;
+
+    for (i = 0U; i < count; i++) {
+        crc ^= (uint32_t)bytes[i];
+        for (bit = 0U; bit < 8U; bit++) {
+            if ((crc & 1U) != 0U) {
+                crc = (crc >> 1) ^ 0xEDB88320U;
+            } else {
+                crc >>= 1;
+            }
+        }
+    }
+    return crc;
+}
+
+int subsets_check(void)
+{
+    uint32_t crc = 0xFFFFFFFFU;
+
+    crc = check_bytes(crc, (const volatile uint8_t *)layer0_weights, 72U);
+    return ((crc ^ 0xFFFFFFFFU) == 0xD5DA44BAU) ? 0 : -1;
+}
+#endif
+
 #ifndef SUBSETS_NO_SELFTEST
 static const int8_t selftest_low[3] = {
     -100, -100, 0

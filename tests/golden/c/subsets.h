@@ -52,6 +52,12 @@ int subsets_predict(
 int32_t subsets_margin(
     const subsets_input_t input[SUBSETS_INPUT_LENGTH]);
 
+#define SUBSETS_CHECKED_BYTES 72 /* of constant tables */
+#ifndef SUBSETS_NO_CHECK
+/* Compares the CRC-32 of the constant tables with that of the export: 0, or -1 where they have changed. */
+int subsets_check(void);
+#endif
+
 #ifndef SUBSETS_NO_SELFTEST
 /* Runs 8 vectors and compares with what the model gave when it was exported:
  * 0, or minus the number of the first vector that differs. */

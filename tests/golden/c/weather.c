@@ -301,6 +301,48 @@ int32_t weather_margin(
     return first_minus_second(votes);
 }
 
+#ifndef WEATHER_NO_CHECK
+#if defined(__GNUC__)
+#define CHECK_APART __attribute__((noinline))
+#else
+#define CHECK_APART
+#endif
+
+/* Continues a CRC-32 over the bytes of a table, which are volatile:
+ * a compiler that knows a table would not read it. */
+static CHECK_APART uint32_t check_bytes(
+    uint32_t crc,
+    const volatile uint8_t *bytes,
+    uint32_t count)
+{
+    uint32_t i;
+    uint8_t bit;
+
+    for (i = 0U; i < count; i++) {
+        crc ^= (uint32_t)bytes[i];
+        for (bit = 0U; bit < 8U; bit++) {
+            if ((crc & 1U) != 0U) {
+                crc = (crc >> 1) ^ 0xEDB88320U;
+            } else {
+                crc >>= 1;
+            }
+        }
+    }
+    return crc;
+}
+
+int weather_check(void)
+{
+    uint32_t crc = 0xFFFFFFFFU;
+
+    crc = check_bytes(crc, (const volatile uint8_t *)quantizer0_thresholds, 6U);
+    crc = check_bytes(crc, (const volatile uint8_t *)layer0_planes, 16U);
+    crc = check_bytes(crc, (const volatile uint8_t *)layer0_offset, 3U);
+    crc = check_bytes(crc, (const volatile uint8_t *)layer1_planes, 4U);
+    return ((crc ^ 0xFFFFFFFFU) == 0x76327C60U) ? 0 : -1;
+}
+#endif
+
 #ifndef WEATHER_NO_SELFTEST
 static const uint32_t selftest_expected[16] = {
     0x84834966U, 0x8492C9C5U, 0x84834966U, 0x35668879U, 0x84834966U, 0x00834975U, 0x00834975U,

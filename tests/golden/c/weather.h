@@ -78,6 +78,12 @@ int weather_predict(
 int32_t weather_margin(
     const weather_input_t input[WEATHER_INPUT_LENGTH]);
 
+#define WEATHER_CHECKED_BYTES 29 /* of constant tables */
+#ifndef WEATHER_NO_CHECK
+/* Compares the CRC-32 of the constant tables with that of the export: 0, or -1 where they have changed. */
+int weather_check(void);
+#endif
+
 #ifndef WEATHER_NO_SELFTEST
 /* Runs 16 vectors and compares with what the model gave when it was exported:
  * 0, or minus the number of the first vector that differs. */
