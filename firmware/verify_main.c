@@ -10,6 +10,7 @@
  *     MODE_SELFTEST   no frame in                                int32_t
  *     MODE_PREDICT    tested_input_t[TESTED_INPUT_LENGTH]        int32_t, the class; for counting instructions
  *     MODE_CHECK      no frame in                                int32_t
+ *     MODE_SUMS       tested_input_t[TESTED_INPUT_LENGTH]        int32_t, the first sum; for counting instructions
  *
  * All integers are little-endian, unpadded, in the widths of the model's own types. "tested_model.h" is written for
  * each verification; it includes the model's header and gives its names the prefix tested_ (or TESTED_).
@@ -39,7 +40,8 @@ enum mode {
     MODE_INFER = 4,
     MODE_SELFTEST = 5,
     MODE_PREDICT = 6,
-    MODE_CHECK = 7
+    MODE_CHECK = 7,
+    MODE_SUMS = 8
 };
 
 typedef struct {
@@ -174,6 +176,17 @@ static void predict(uint32_t rows)
     }
 }
 
+static void sums(uint32_t rows)
+{
+    int32_t *const first = workspace.results[0].sums;
+
+    while (rows > 0U && read_frames(inputs[0], 1U, (uint32_t)sizeof(input_frame_t)) == 1U) {
+        (void)tested_sums(inputs[0], first);
+        platform_write(first, (uint32_t)sizeof(*first));
+        rows--;
+    }
+}
+
 #ifdef TESTED_RAW_FEATURES
 static void quantize(uint32_t rows)
 {
@@ -241,6 +254,9 @@ static int answer(const request_t *request)
         return 0;
     case MODE_PREDICT:
         predict(request->rows);
+        return 0;
+    case MODE_SUMS:
+        sums(request->rows);
         return 0;
 #ifdef TESTED_CHECKED_BYTES
     case MODE_CHECK:

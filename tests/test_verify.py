@@ -146,7 +146,8 @@ def test_the_report_is_json_with_the_promised_keys():
     assert report["quantized_rows"] > 300
     assert report["flash_bytes"] == report["sections"]["code"] + report["sections"]["constants"]
     assert report["ram_bytes"] == 0
-    assert sorted(report["instructions"]) == ["pack", "predict", "quantize"]
+    assert sorted(report["instructions"]) == ["check", "pack", "predict", "quantize", "selftest", "sums"]
+    assert report["instructions"]["sums"]["max"] < report["instructions"]["predict"]["min"]
     assert 0 < report["instructions"]["predict"]["min"] <= report["instructions"]["predict"]["max"]
     assert 0 < report["stack_bytes"]["predict"] < 1000
 
@@ -155,6 +156,16 @@ def test_the_report_says_what_was_searched_for_and_what_cannot_be():
     report = verify(sign_network(), "host", vectors=200)
     assert report.as_dict()["searched"]["extremes"] == {"wanted": 16, "found": 15, "impossible": 1, "missing": 0}
     assert "extremes 15 of 16 (1 impossible), thresholds 10 of 10" in report.as_text()
+
+
+def test_sizes_are_told_by_function_and_table_and_those_of_the_checks_apart():
+    report = verify(binary_quantized_network(), "cortex-m", vectors=30).as_dict()
+    assert {"model_predict", "model_quantize", "model_pack", "layer0_apply"} <= set(report["functions"])
+    assert report["objects"]["quantizer0_thresholds"] == 45
+    assert not {name for name in (*report["functions"], *report["objects"]) if "check" in name or "selftest" in name}
+    assert report["sections"]["code"] >= sum(report["functions"].values())
+    assert 60 < report["checks_flash_bytes"]["check"] < 130
+    assert report["checks_flash_bytes"]["check"] < report["checks_flash_bytes"]["selftest"] < 600
 
 
 def test_the_text_names_target_compiler_kinds_and_costs():

@@ -90,6 +90,9 @@ def _section(report: Report) -> list[str]:
     lines = _table(("", ""), _facts(report).items())
     if report.costs:
         lines += ["", *_table(("one call of", "takes", "constant", "rows", "stack"), _cost_rows(report))]
+    if report.sizes is not None and report.sizes.functions:
+        rows = [*report.sizes.functions.items(), *report.sizes.objects.items()]
+        lines += ["", *_table(("function or table", "bytes"), [(f"`{name}`", f"{size:,}") for name, size in rows])]
     if report.first_mismatch is not None:
         lines += ["", "```", report.first_mismatch.as_text(), "```"]
     return lines
@@ -126,6 +129,8 @@ def _sizes(report: Report) -> dict[str, str]:
         "RAM": f"{report.ram_bytes:,} bytes, {report.scratch_bytes:,} of them scratch memory that the caller provides",
         "sections": ", ".join(f"{name} {size:,}" for name, size in parts.items()),
     }
+    for name, added in report.checks_flash.items():
+        facts[f"{name} adds"] = f"{added:,} bytes of flash, unless it is left out"
     if sizes.library_calls:
         facts["library functions"] = ", ".join(sizes.library_calls)
     return facts

@@ -8,8 +8,8 @@ the same graph, which gives the bytes that the model adds to a firmware that cal
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,6 +29,8 @@ class Footprint:
     data               initialised variables: flash and RAM
     bss                zeroed variables: RAM
     library_calls      functions of the compiler's or C's library that the model calls, not counted in ``code``
+    functions          bytes of each function in ``code``, as they stand in the object file
+    objects            the same of each table and variable
     """
 
     code: int
@@ -36,6 +38,8 @@ class Footprint:
     data: int
     bss: int
     library_calls: tuple[str, ...]
+    functions: Mapping[str, int] = field(default_factory=dict)
+    objects: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def flash(self) -> int:
@@ -66,7 +70,10 @@ def measure(object_file: Path, roots: Iterable[str] | None = None) -> Footprint 
         sizes = {"code": 0, "constants": 0, "data": 0, "bss": 0}
         for index in sorted(reached):
             _add_aligned(sizes, elf.get_section(index))
-    return Footprint(**sizes, library_calls=tuple(sorted(undefined)))
+        named = {kind: _sizes_of(symbols, reached, f"STT_{kind}") for kind in ("FUNC", "OBJECT")}
+    return Footprint(
+        **sizes, library_calls=tuple(sorted(undefined)), functions=named["FUNC"], objects=named["OBJECT"]
+    )
 
 
 def _reach(elf: ELFFile, symbols: SymbolTableSection, roots: Iterable[str]) -> tuple[set[int], set[str]]:
@@ -89,6 +96,12 @@ def _reach(elf: ELFFile, symbols: SymbolTableSection, roots: Iterable[str]) -> t
             reached.add(home)
             waiting |= edges.get(home, set())
     return reached, undefined
+
+
+def _sizes_of(symbols: SymbolTableSection, reached: set[int], kind: str) -> dict[str, int]:
+    """Bytes of each symbol of that kind in the sections ``reached``, by name."""
+    found = (s for s in symbols.iter_symbols() if s["st_info"]["type"] == kind and s["st_shndx"] in reached)
+    return dict(sorted((symbol.name, symbol["st_size"]) for symbol in found))
 
 
 def _defined(symbols: SymbolTableSection) -> list[str]:

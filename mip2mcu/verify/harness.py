@@ -31,7 +31,7 @@ from mip2mcu.verify.runners import Runner
 from mip2mcu.verify.stack import STACK_FLAG, worst_stack
 from mip2mcu.verify.toolchains import Toolchain
 
-_DESCRIBE, _QUANTIZE, _PACK, _INFER, _SELFTEST, _PREDICT, _CHECK = 1, 2, 3, 4, 5, 6, 7
+_DESCRIBE, _QUANTIZE, _PACK, _INFER, _SELFTEST, _PREDICT, _CHECK, _SUMS = range(1, 9)
 _REQUEST = struct.Struct("<2I")
 _DESCRIPTION = struct.Struct("<13I64s")
 _HARNESS_RAM = 8 * KIB
@@ -308,6 +308,10 @@ class Harness:
     def predict_request(self, inputs: IntArray) -> bytes:
         """Asks for one call of `predict` a row and nothing else; for counting."""
         return _REQUEST.pack(_PREDICT, len(inputs)) + self._encoded(inputs)
+
+    def sums_request(self, inputs: IntArray) -> bytes:
+        """Asks for one call of `sums` a row and nothing else; for counting."""
+        return _REQUEST.pack(_SUMS, len(inputs)) + self._encoded(inputs)
 
     def quantize_request(self, raw: IntArray) -> bytes:
         """What `quantize` sends to the program."""

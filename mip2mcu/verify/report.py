@@ -74,7 +74,8 @@ class Report:
     packed           rows whose packing was compared
     sizes            what `predict` (with `quantize` and `pack`, where there are) adds to a firmware; None where unknown
     scratch_bytes    RAM that the caller provides for the tensors between the layers
-    costs            by function: "predict", "quantize", "pack"; empty where nothing installed counts
+    costs            of one call, by function; empty where nothing installed counts
+    checks_flash     bytes that "check" and "selftest" add to a firmware that calls them too; empty where unknown
     sources          SHA-256 of each C file that was compiled, by name
     proof            what static analysis found for all inputs, plain values for JSON; None where it was not asked for
     searched         by kind: how many conditions vectors were searched for, and how many were met or proved impossible
@@ -98,6 +99,7 @@ class Report:
     sources: Mapping[str, str]
     proof: Mapping[str, Any] | None = None
     searched: Mapping[str, Tally] = field(default_factory=dict)
+    checks_flash: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def vectors(self) -> int:
@@ -129,7 +131,10 @@ class Report:
             "flash_bytes": None if self.sizes is None else self.sizes.flash,
             "ram_bytes": self.ram_bytes,
             "scratch_bytes": self.scratch_bytes,
-            "sections": None if self.sizes is None else _plain(self.sizes),
+            "sections": None if self.sizes is None else _sections(self.sizes),
+            "functions": {} if self.sizes is None else dict(self.sizes.functions),
+            "objects": {} if self.sizes is None else dict(self.sizes.objects),
+            "checks_flash_bytes": dict(self.checks_flash),
             "instructions": self._counted("instructions"),
             "cycles": self._counted("cycles"),
             "stack_bytes": {name: cost.stack_bytes for name, cost in self.costs.items()},
@@ -158,7 +163,7 @@ class Report:
             lines.append(f"packed       {self.packed:,} rows")
         if self.sizes is not None:
             lines.append(_sizes_line(self.sizes, self.scratch_bytes))
-        lines += [_cost_line(name, cost) for name, cost in self.costs.items()]
+        lines += [_cost_line(name, cost, self.checks_flash.get(name)) for name, cost in self.costs.items()]
         lines.append(f"mismatches   {self.mismatches:,}")
         if self.first_mismatch is not None:
             lines.append(self.first_mismatch.as_text())
@@ -169,7 +174,12 @@ def _range(cost: Cost) -> dict[str, Any]:
     return {"min": cost.minimum, "max": cost.maximum, "constant": cost.constant, "rows": cost.rows}
 
 
-def _plain(value: Mismatch | Footprint) -> dict[str, Any]:
+def _sections(sizes: Footprint) -> dict[str, Any]:
+    counted = {name: getattr(sizes, name) for name in ("code", "constants", "data", "bss")}
+    return {**counted, "library_calls": list(sizes.library_calls)}
+
+
+def _plain(value: Mismatch) -> dict[str, Any]:
     return {name: list(entry) if isinstance(entry, tuple) else entry for name, entry in vars(value).items()}
 
 
@@ -194,10 +204,13 @@ def _sizes_line(sizes: Footprint, scratch: int) -> str:
     return line + (f", library calls: {', '.join(sizes.library_calls)}" if sizes.library_calls else "")
 
 
-def _cost_line(name: str, cost: Cost) -> str:
+def _cost_line(name: str, cost: Cost, flash: int | None) -> str:
     count = f"{cost.maximum:,}"
     if not cost.constant:
         count = f"{cost.minimum:,} to {count}"
-    constant = "the same" if cost.constant else "counted"
-    line = f"{name:<12} {count} {cost.unit} ({constant} on {cost.rows} rows)"
-    return line if cost.stack_bytes is None else f"{line}, {cost.stack_bytes:,} bytes of stack"
+    line = f"{name:<12} {count} {cost.unit}"
+    if cost.rows > 1:
+        line += f" ({'the same' if cost.constant else 'counted'} on {cost.rows} rows)"
+    if cost.stack_bytes is not None:
+        line += f", {cost.stack_bytes:,} bytes of stack"
+    return line if flash is None else f"{line}, adds {flash:,} bytes of flash"

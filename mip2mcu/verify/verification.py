@@ -9,19 +9,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from mip2mcu.errors import UsageError, VerifyError
 from mip2mcu.export import ExportOptions, Target, find_target, generate
 from mip2mcu.network import Network
-from mip2mcu.ranges import IntArray
 from mip2mcu.verify.comparison import Comparison, check_description, chunk_rows
 from mip2mcu.verify.cores import Core, core_for
-from mip2mcu.verify.footprint import measure
+from mip2mcu.verify.costing import count_costs
+from mip2mcu.verify.footprint import Footprint, measure
 from mip2mcu.verify.harness import Files, Harness, Program, build
 from mip2mcu.verify.hunting import Hunt, Tally, hunt
-from mip2mcu.verify.report import Cost, Report
-from mip2mcu.verify.runners import CountingRunner, Runner, counting_runner, find_runner
+from mip2mcu.verify.report import Report
+from mip2mcu.verify.runners import Runner, counting_runner, find_runner
 from mip2mcu.verify.runners.image import check_reader
 from mip2mcu.verify.toolchains import find_toolchain
 from mip2mcu.verify.vectors import input_chunks, raw_chunks
@@ -30,10 +28,6 @@ if TYPE_CHECKING:
     from mip2mcu.dataset import Dataset
 
 DEFAULT_VECTORS = 10_000
-_COUNTED_WEIGHTS = 2_000_000
-"""Weights of all counted rows together: counting takes a callback a basic block, so large networks get fewer rows."""
-_TRACED_INSTRUCTIONS = 1_000_000
-"""Most instructions that are traced one by one, apart from one call: some four microseconds each."""
 
 
 def verify(
@@ -170,6 +164,7 @@ def _report(
     program, description = harness.program, harness.description
     counter = counting_runner(program.core)
     called = ["predict"] + ["quantize"] * bool(description.raw_features) + ["pack"] * bool(description.input_packed)
+    sizes = _footprint(program, called)
     return Report(
         model_sha256=comparison.network.sha256,
         target=target.name,
@@ -183,44 +178,22 @@ def _report(
         vectors_by_kind=comparison.vectors,
         quantized_by_kind=comparison.quantized,
         packed=comparison.packed,
-        sizes=measure(program.model_object, [f"{program.name}_{function}" for function in called]),
+        sizes=sizes,
         scratch_bytes=description.scratch_bytes,
-        costs={} if counter is None else _count(comparison, counter),
+        costs={} if counter is None else count_costs(comparison, counter),
         sources=sources,
         searched=searched,
+        checks_flash=_added(program, called, sizes),
     )
 
 
-def _count(comparison: Comparison, counter: CountingRunner) -> Mapping[str, Cost]:
-    """What each function takes and its stack, on a few rows of every kind."""
-    harness = comparison.harness
-    limit = max(4, _COUNTED_WEIGHTS // comparison.network.weight_count)
-    inputs = np.concatenate(comparison.input_sample)[:limit]
-    costs = {"predict": _cost(harness, counter, "predict", inputs)}
-    if harness.description.raw_features:
-        costs["quantize"] = _cost(harness, counter, "quantize", np.concatenate(comparison.raw_sample)[:limit])
-    if harness.description.input_packed:
-        costs["pack"] = _cost(harness, counter, "pack", inputs)
-    return costs
+def _added(program: Program, called: list[str], sizes: Footprint | None) -> Mapping[str, int]:
+    """Bytes of flash that each of the checks adds to a firmware that calls the functions ``called``."""
+    with_check = {function: _footprint(program, [*called, function]) for function in ("selftest", "check")}
+    if not program.has_check:
+        del with_check["check"]
+    return {name: both.flash - sizes.flash for name, both in with_check.items() if both is not None and sizes}
 
 
-def _cost(harness: Harness, counter: CountingRunner, function: str, rows: IntArray) -> Cost:
-    """Count every row; then the dearest, the cheapest and the first one by one, with the stack."""
-    program = harness.program
-    request = {
-        "predict": harness.predict_request,
-        "quantize": harness.quantize_request,
-        "pack": harness.pack_request,
-    }[function]
-    symbol = f"{program.name}_{function}"
-    counted = counter.count(program.elf, program.core, request(rows), (symbol,))[symbol]
-    instructions = np.array(counted.calls)
-    traced_rows = list(dict.fromkeys([int(instructions.argmax()), int(instructions.argmin()), 0]))
-    traced_rows = traced_rows[: max(1, _TRACED_INSTRUCTIONS // counted.maximum)]
-    traced = counter.trace(program.elf, program.core, request(rows[traced_rows]), (symbol,))[symbol]
-    if traced.calls != tuple(instructions[traced_rows]):
-        raise VerifyError(
-            f"two ways of counting {symbol} disagree: {traced.calls} and {tuple(map(int, instructions[traced_rows]))}"
-        )
-    stack = traced.stack or program.stack().get(symbol)
-    return Cost(len(rows), counter.unit, counted.minimum, counted.maximum, stack)
+def _footprint(program: Program, functions: list[str]) -> Footprint | None:
+    return measure(program.model_object, [f"{program.name}_{function}" for function in functions])
