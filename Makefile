@@ -1,5 +1,6 @@
 # make demo    train, export and verify a network on real data          (needs Python 3.11 only)
 # make test    everything that must hold, on this machine's tools       (names what it skips)
+# make nightly ten million vectors on every core, long fuzzing          (half an hour; resumes where it was interrupted)
 # make lint    ruff and mypy
 # make clean   remove the virtual environment and what was built
 
@@ -7,13 +8,17 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint clean
+.PHONY: demo test nightly lint clean
 
 demo: $(VENV)/demo.stamp
 	$(BIN)/python examples/demo.py
 
 test: $(VENV)/test.stamp lint
 	$(BIN)/python -m pytest -n 2 --dist worksteal -rs
+
+nightly: $(VENV)/test.stamp
+	REQUIRE_ALL=1 FUZZ=25 $(BIN)/python -m pytest -n 2 tests/test_fuzz.py
+	$(BIN)/python -m benchmarks.nightly
 
 lint: $(VENV)/test.stamp
 	$(BIN)/ruff check .

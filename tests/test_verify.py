@@ -80,6 +80,25 @@ def test_c_equals_python_at_every_optimisation(optimisation):
     assert optimisation in report.flags
 
 
+def test_sanitizers_watch_the_host(tmp_path):
+    require_compiler("gcc")
+    report = verify(sign_network(), "host", vectors=500, toolchain="gcc", sanitize=True)
+    assert report.mismatches == 0
+    assert "-fsanitize=address,undefined" in report.flags
+    export(linear_network(), "host", tmp_path, "model")
+    source = tmp_path / "model.c"
+    text = source.read_text()
+    assert text.count("return 0;") > 0
+    source.write_text(text.replace("return 0;", "return (int)(input[0] << 24) / 2 + INT32_MAX;", 1))
+    with pytest.raises(VerifyError, match="runtime error: signed integer overflow"):
+        verify(linear_network(), "host", vectors=500, source=tmp_path, toolchain="gcc", sanitize=True)
+
+
+def test_sanitizers_are_refused_on_a_core():
+    with pytest.raises(UsageError, match="sanitizers run on the host only, not on cortex-m0"):
+        verify(linear_network(), "cortex-m", sanitize=True)
+
+
 @pytest.mark.parametrize(
     ("target", "toolchain"),
     [

@@ -124,17 +124,19 @@ def build(
     core: Core,
     toolchain: Toolchain,
     optimisation: str = "-O2",
+    extra_flags: tuple[str, ...] = (),
 ) -> Program:
     """Compile the model NAME.c among ``files`` and link it with the harness, all inside ``folder``.
 
-    A model that outgrows the memory of the core's board or chip gets `Core.roomy`. Raises `VerifyError` with the
-    compiler's message, and where no chip has room.
+    ``extra_flags`` stand in every call of the compiler. A model that outgrows the memory of the core's board or chip
+    gets `Core.roomy`. Raises `VerifyError` with the compiler's message, and where no chip has room.
     """
     for file_name, text in {**files, "tested_model.h": _aliases(name)}.items():
         (folder / file_name).write_text(text, encoding="utf-8")
     bare = () if core.memory is None else ("-ffreestanding",)
     sections = ("-ffunction-sections", "-fdata-sections")
-    flags = (*chip_flags(toolchain.target_flags(target), core), "-std=c99", optimisation, *sections, *bare)
+    chosen = (*chip_flags(toolchain.target_flags(target), core), "-std=c99", optimisation, *extra_flags)
+    flags = (*chosen, *sections, *bare)
     whole = (*flags, "-c", *(() if toolchain.name == "zig" else (STACK_FLAG,)))
     model_object = toolchain.compile([folder / f"{name}.c"], whole, folder / "model_under_test.o", folder)
     core = _with_room(network, core, measure(model_object), _scratch_bytes(files[f"{name}.h"], name))
@@ -161,6 +163,7 @@ def build(
         core=core.roomy(),
         toolchain=toolchain,
         optimisation=optimisation,
+        extra_flags=extra_flags,
     )
 
 

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from mip2mcu.dataset import Dataset
 
 DEFAULT_VECTORS = 10_000
+SANITIZERS = ("-fsanitize=address,undefined", "-fno-sanitize-recover=all")
+"""Flags of gcc and clang that find reads out of bounds and undefined behaviour when they happen."""
 
 
 def verify(
@@ -43,6 +45,7 @@ def verify(
     runner: str | None = None,
     toolchain: str | None = None,
     optimisation: str = "-O2",
+    sanitize: bool = False,
     hunted: Hunt | None = None,
 ) -> Report:
     """Compare the C of ``network``, compiled and run on the instruction set of ``target``, with Python by ``==``.
@@ -54,6 +57,7 @@ def verify(
     runner          "host", "unicorn", "qemu" or "simavr"; None takes the first that is installed
     toolchain       "gcc", "clang", "arm-none-eabi-gcc", "riscv64-unknown-elf-gcc", "avr-gcc" or "zig"; None likewise
     optimisation    the compiler's -O flag
+    sanitize        on the host: every read out of bounds and all undefined behaviour ends the run with an error
     hunted          what `hunt` found for this network and data, to be used for several targets; None searches here
 
     A difference is a result, `Report.mismatches`. Raises `VerifyError` where nothing could be compared or what was
@@ -67,6 +71,8 @@ def verify(
         raise UsageError(f"the C in {source} is what it is: leave out the options of export, or --source")
     target = find_target(target)
     core = core_for(target)
+    if sanitize and core.memory is not None:
+        raise UsageError(f"sanitizers run on the host only, not on {core.name}: choose target 'host' or 'generic'")
     compiler = find_toolchain(target, toolchain)
     chosen = find_runner(core, runner)
     if core.memory is not None:
@@ -83,6 +89,7 @@ def verify(
             core=core,
             toolchain=compiler,
             optimisation=optimisation,
+            extra_flags=SANITIZERS if sanitize else (),
         )
         _check_room(program, core, chosen)
         harness = Harness(program, chosen)
