@@ -8,8 +8,8 @@
     export(network, target="cortex-m", out="digits", name="digits")
     assert verify(network, target="cortex-m", data=data).mismatches == 0
 
-Stages are packages of the same names, `mip2mcu.train`, `mip2mcu.export` and `mip2mcu.verify`. Here the names are their
-functions, loaded at first use: exporting and verifying never load a solver.
+Stages are packages of the same names, `mip2mcu.train`, `mip2mcu.export`, `mip2mcu.verify` and `mip2mcu.certify`. Here
+the names are their functions, loaded at first use: exporting and verifying never load a solver.
 """
 
 from __future__ import annotations
@@ -26,11 +26,15 @@ from mip2mcu.network import Network
 from mip2mcu.version import __version__
 
 if TYPE_CHECKING:
+    from mip2mcu.certify import certify
     from mip2mcu.export import export
     from mip2mcu.train import train
     from mip2mcu.verify import verify
 
-__all__ = ["Dataset", "Evaluation", "Mip2mcuError", "Network", "__version__", "evaluate", "export", "train", "verify"]
+__all__ = [
+    "Dataset", "Evaluation", "Mip2mcuError", "Network", "__version__",
+    "certify", "evaluate", "export", "train", "verify",
+]  # fmt: skip
 
 
 class _Stage:
@@ -50,6 +54,7 @@ class _Stage:
 
 
 class _Package(ModuleType):
+    certify = _Stage()
     export = _Stage()
     train = _Stage()
     verify = _Stage()

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mip2mcu import __version__, console
+from mip2mcu.cli_certify import certify_command
 from mip2mcu.cli_inspect import inspect_command
 from mip2mcu.cli_options import JSON, LABEL, MODEL, TARGET, layout_options
 from mip2mcu.cli_train import formulations_command, train_command
@@ -57,6 +58,7 @@ def main() -> None:
 
 main.add_command(train_command)
 main.add_command(formulations_command)
+main.add_command(certify_command)
 main.add_command(inspect_command)
 
 

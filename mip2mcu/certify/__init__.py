@@ -1,0 +1,8 @@
+"""Exact robustness of a trained network: the smallest change of the raw integers that changes the class, row by row."""
+
+from __future__ import annotations
+
+from mip2mcu.certify.certificate import Certificate, RowCertificate
+from mip2mcu.certify.run import NORMS, certify
+
+__all__ = ["NORMS", "Certificate", "RowCertificate", "certify"]

@@ -1,0 +1,225 @@
+"""Intervals of a network's sums while its raw features move within a box: quick proofs and quick attacks.
+
+The sums of the first layer add a term a feature, and a term depends on the feature's level alone. Its least and
+largest value over the levels within reach are exact, so intervals of the first layer are exact; those of later layers
+take the sign of each unit as free where it is not certain.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from mip2mcu.certify.ladders import Ladders, ladders_of
+from mip2mcu.decisions import Argmax, Sign, Vote
+from mip2mcu.errors import UsageError
+from mip2mcu.layers import Activation, Dense
+from mip2mcu.network import Network
+from mip2mcu.ranges import IntArray
+
+
+@dataclass(frozen=True, eq=False)
+class Interval:
+    """Lower and upper ends, int64 (n,) each."""
+
+    low: IntArray
+    high: IntArray
+
+    def weighted(self, weights: IntArray, constant: IntArray) -> Interval:
+        """Interval of ``weights @ values + constant``, for weights (m, n)."""
+        plus: IntArray = np.maximum(weights, 0)
+        minus: IntArray = np.minimum(weights, 0)
+        low: IntArray = plus @ self.low + minus @ self.high + constant
+        high: IntArray = plus @ self.high + minus @ self.low + constant
+        return Interval(low, high)
+
+
+@dataclass(frozen=True, eq=False)
+class Reach:
+    """Lowest and highest level of each feature within reach, int64 (features,) each."""
+
+    lowest: IntArray
+    highest: IntArray
+
+
+@dataclass(frozen=True, eq=False)
+class Problem:
+    """A network prepared for certification: dense layers, sign units, its ladders."""
+
+    network: Network
+
+    @cached_property
+    def layers(self) -> tuple[Dense, ...]:
+        """The layers, the last of which gives the sums."""
+        dense = [layer for layer in self.network.layers if isinstance(layer, Dense)]
+        hidden_ok = all(layer.activation is Activation.SIGN for layer in dense[:-1])
+        if len(dense) != len(self.network.layers) or not hidden_ok:
+            raise UsageError(
+                "only networks of dense layers with sign units can be certified, this one has other layers: "
+                "certify one that `mip2mcu train` made"
+            )
+        rule = self.network.decision
+        if isinstance(rule, Vote) and rule.subset_size != 2:
+            raise UsageError(f"a vote of {rule.subset_size}-class members cannot be certified, only one of pairs can")
+        return tuple(dense)
+
+    @cached_property
+    def ladders(self) -> Ladders:
+        """Of the raw features."""
+        return ladders_of(self.network)
+
+    @cached_property
+    def terms(self) -> IntArray:
+        """(rows, levels): what each level of each feature adds to each sum of `compared`, levels one after another."""
+        return level_terms(self.compared[0], self.ladders)
+
+    @cached_property
+    def compared(self) -> tuple[IntArray, IntArray]:
+        """Weights and bias of the first layer's units, then of all differences of two classes where it is the last.
+
+        A difference of sums of one layer is a sum of the inputs itself, so its interval is exact too.
+        """
+        first = self.layers[0]
+        if len(self.layers) > 1 or not isinstance(self.network.decision, Argmax):
+            return first.weights, first.bias
+        a, b = self.pairs
+        weights = np.concatenate([first.weights, first.weights[a] - first.weights[b]])
+        return weights, np.concatenate([first.bias, first.bias[a] - first.bias[b]])
+
+    @cached_property
+    def pairs(self) -> tuple[IntArray, IntArray]:
+        """All ordered pairs of different classes."""
+        count = len(self.network.classes)
+        a, b = np.divmod(np.arange(count * count), count)
+        return a[a != b], b[a != b]
+
+    # ---- one row ----
+
+    def reach(self, raw: IntArray, radius: int) -> Reach:
+        """The levels that ``raw`` (features,) can take when each feature moves by at most ``radius``."""
+        return Reach(self.ladders.levels(raw - radius), self.ladders.levels(raw + radius))
+
+    def everything(self) -> Reach:
+        """All levels of all features; of categories, which stay, their only one."""
+        counts = np.diff(self.ladders.start)
+        return Reach(np.zeros_like(counts), counts)
+
+    def first(self, inputs: IntArray, raw: IntArray, reach: Reach) -> Interval:
+        """Exact intervals of `compared` for a row with these ``inputs`` and raw features."""
+        weights, bias = self.compared
+        own = self.ladders.levels(raw)
+        place = self.ladders.first_level
+        base = weights @ inputs + bias - self.terms[:, place + own].sum(axis=1)
+        ends = np.stack([place + reach.lowest, place + reach.highest + 1], axis=1).reshape(-1)
+        padded = np.pad(self.terms, ((0, 0), (0, 1)))
+        low = np.minimum.reduceat(padded, ends, axis=1)[:, ::2].sum(axis=1)
+        high = np.maximum.reduceat(padded, ends, axis=1)[:, ::2].sum(axis=1)
+        return Interval(base + low, base + high)
+
+    def sums(self, first: Interval) -> list[Interval]:
+        """Intervals of the sums of every layer, from those of the first."""
+        units = self.layers[0].units
+        found = [Interval(first.low[:units], first.high[:units])]
+        for layer in self.layers[1:]:
+            found.append(signs(found[-1]).weighted(layer.weights, layer.bias))
+        return found
+
+    def differences(self, first: Interval) -> tuple[IntArray, IntArray]:
+        """(classes, classes): least and largest value of sum a minus sum b; of `Argmax` only."""
+        count = len(self.network.classes)
+        a, b = self.pairs
+        low, high = np.zeros((count, count), dtype=np.int64), np.zeros((count, count), dtype=np.int64)
+        if len(self.layers) == 1:
+            low[a, b], high[a, b] = first.low[self.layers[0].units :], first.high[self.layers[0].units :]
+            return low, high
+        last = self.layers[-1]
+        outputs = signs(self.sums(first)[-2])
+        between = outputs.weighted(last.weights[a] - last.weights[b], last.bias[a] - last.bias[b])
+        low[a, b], high[a, b] = between.low, between.high
+        return low, high
+
+    def certain(self, first: Interval, predicted: int) -> bool:
+        """True where the intervals prove that the class stays ``predicted``."""
+        rule = self.network.decision
+        if isinstance(rule, Argmax):
+            low, _ = self.differences(first)
+            return all(
+                low[predicted, c] >= (1 if c < predicted else 0) for c in range(rule.classes) if c != predicted
+            )
+        sums = self.sums(first)[-1]
+        if isinstance(rule, Sign):
+            return bool(sums.low[0] >= 0 if predicted == 0 else sums.high[0] < 0)
+        votes = votes_of(rule, sums)
+        return all(votes.low[predicted] > votes.high[c] for c in range(rule.classes) if c != predicted)
+
+    # ---- attacks ----
+
+    def attacks(self, raw: IntArray, reach: Reach, predicted: int) -> Iterator[IntArray]:
+        """Raw rows within ``reach`` that push the sums away from ``predicted``, each by another direction."""
+        place = self.ladders.first_level
+        for direction in self._directions(predicted):
+            terms = direction @ self.terms[: self.layers[0].units]
+            levels = [
+                low + int(np.argmin(terms[p + low : p + high + 1]))
+                for p, low, high in zip(place, reach.lowest, reach.highest, strict=True)
+            ]
+            own = self.ladders.levels(raw)
+            flat = np.array([terms[p + k] for p, k in zip(place, own, strict=True)])
+            least = np.array([terms[p + k] for p, k in zip(place, levels, strict=True)])
+            yield self.ladders.raw_at(raw, np.where(least < flat, levels, own))
+
+    def _directions(self, predicted: int) -> list[IntArray]:
+        """Weights (first layer's units,) whose weighted sum speaks for ``predicted`` against one other class each."""
+        classes = [c for c in range(len(self.network.classes)) if c != predicted]
+        outputs = self._against(predicted, classes)
+        for layer in reversed(self.layers[1:]):
+            outputs = [direction @ layer.weights for direction in outputs]
+        return outputs
+
+    def _against(self, predicted: int, classes: list[int]) -> list[IntArray]:
+        """Weights (sums,) for ``predicted`` against each of ``classes``."""
+        rule = self.network.decision
+        if isinstance(rule, Sign):
+            return [np.array([1 if predicted == 0 else -1])]
+        if isinstance(rule, Argmax):
+            unit = np.eye(rule.classes, dtype=np.int64)
+            return [unit[predicted] - unit[c] for c in classes]
+        found = []
+        for c in classes:
+            direction = np.zeros(len(rule.members), dtype=np.int64)
+            for m, (a, b) in enumerate(rule.members):
+                direction[m] += (predicted == a) - (predicted == b) - (c == a) + (c == b)
+            found.append(direction)
+        single = np.zeros((len(rule.members), len(rule.members)), dtype=np.int64)
+        for m, (a, b) in enumerate(rule.members):
+            single[m, m] = (predicted == a) - (predicted == b)
+        return found + [row for row in single if row.any()]
+
+
+def level_terms(weights: IntArray, ladders: Ladders) -> IntArray:
+    """(rows, levels): for weights (rows, inputs), the running sum over each feature's thresholds, 0 at its level 0."""
+    rises = weights[:, ladders.inputs] * ladders.steps
+    terms = np.zeros((len(weights), len(ladders.thresholds) + ladders.features), dtype=np.int64)
+    for f in range(ladders.features):
+        own = ladders.of(f)
+        terms[:, own.start + f + 1 : own.stop + f + 1] = np.cumsum(rises[:, own], axis=1)
+    return terms
+
+
+def signs(sums: Interval) -> Interval:
+    """Interval of each unit's output, -1 or +1."""
+    return Interval(np.where(sums.low >= 0, 1, -1), np.where(sums.high >= 0, 1, -1))
+
+
+def votes_of(rule: Vote, sums: Interval) -> Interval:
+    """Interval of each class's votes."""
+    low, high = np.zeros(rule.classes, dtype=np.int64), np.zeros(rule.classes, dtype=np.int64)
+    for (a, b), least, most in zip(rule.members, sums.low, sums.high, strict=True):
+        low[a] += least >= 0
+        high[a] += most >= 0
+        low[b] += most < 0
+        high[b] += least < 0
+    return Interval(low, high)

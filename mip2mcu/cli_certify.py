@@ -1,0 +1,122 @@
+"""The command `certify`."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import click
+
+from mip2mcu import console
+from mip2mcu.cli_options import JSON, LABEL, numbers
+from mip2mcu.dataset import Dataset
+from mip2mcu.errors import UsageError
+from mip2mcu.files import check_writable, write_text
+from mip2mcu.network import Network
+from mip2mcu.progress import Progress, stop_on_interrupt
+
+if TYPE_CHECKING:
+    from mip2mcu.certify import Certificate
+
+_MEASURED = {
+    "linf": "every feature moves by at most the radius, in raw integers",
+    "l1": "all features together move by at most the radius, in raw integers",
+    "l0": "at most so many features take any other value",
+}
+
+
+@click.command("certify")
+@click.argument("model", type=click.Path(dir_okay=False))
+@click.argument("data", type=click.Path())
+@LABEL
+@click.option("--norm", default="linf", show_default=True, type=click.Choice(list(_MEASURED)), help="Size of a change.")
+@click.option("--limit", type=int, help="Largest radius of interest.  [default: none]")
+@click.option("--radii", help="Radii of the table, such as 0,1,2,5.  [default: where the figures change]")
+@click.option("--rows", type=click.IntRange(1), help="Certify the first so many rows only.")
+@click.option("--time-limit", type=float, help="Seconds for all rows.  [default: 60]")
+@click.option("--node-limit", type=int, help="Branch-and-bound nodes a row; results then repeat to the byte.")
+@click.option("--seed", default=0, show_default=True, help="Of the solver.")
+@click.option("--workers", default=1, show_default=True, type=click.IntRange(1), help="Processes side by side.")
+@click.option("--report", type=click.Path(), help="Write every row's certificate and witness as JSON.")
+@click.option("--plot", type=click.Path(), help="Write certified accuracy over radii as SVG.")
+@JSON
+def certify_command(
+    model: str,
+    data: str,
+    label: str | None,
+    norm: str,
+    limit: int | None,
+    radii: str | None,
+    rows: int | None,
+    time_limit: float | None,
+    node_limit: int | None,
+    seed: int,
+    workers: int,
+    report: str | None,
+    plot: str | None,
+    as_json: bool,
+) -> None:
+    """Prove how far the rows of DATA can change before MODEL changes its mind.
+
+    For every row the smallest change of the raw integers that changes the class is searched, by intervals, attacks and
+    an exact integer program. Every witness is checked with the network, so "certified" holds for the chip as well: the
+    generated C equals the network bit for bit. Categories stay fixed. Ctrl-C keeps what is proved.
+    """
+    from mip2mcu.certify import certify  # noqa: PLC0415  (Pyomo loads only where it is needed)
+    from mip2mcu.certify.plot import as_svg  # noqa: PLC0415
+
+    for path in (report, plot):
+        if path is not None:
+            check_writable(path)
+    wanted = None if radii is None else numbers(radii, "--radii")
+    if wanted is not None and (min(wanted) < 0 or list(wanted) != sorted(set(wanted))):
+        raise UsageError(f"--radii {radii!r} must ascend from 0 or more, such as 0,1,2,5")
+    network = Network.load(model)
+    dataset = Dataset.read(data, label=label, like=network)
+    if rows is not None:
+        dataset = dataset.rows_at(range(min(rows, dataset.rows)))
+    live = console.LiveLine()
+
+    def show(event: Progress) -> None:
+        if event.total:
+            live.show(f"{event.seconds:.0f} s  [{event.done}/{event.total} rows]")
+
+    with stop_on_interrupt() as stopped:
+        certificate = certify(
+            network,
+            dataset,
+            norm=norm,
+            limit=limit,
+            time_limit=time_limit,
+            node_limit=node_limit,
+            seed=seed,
+            workers=workers,
+            listener=live.silent if as_json else show,
+            stop=stopped,
+        )
+    live.clear()
+    document = certificate.as_dict(wanted)
+    if report is not None:
+        write_text(report, json.dumps(document, sort_keys=True, indent=1) + "\n")
+    if plot is not None:
+        write_text(plot, as_svg(certificate))
+    click.echo(json.dumps(document, sort_keys=True) if as_json else _as_text(certificate, wanted))
+
+
+def _as_text(certificate: Certificate, radii: tuple[int, ...] | None) -> str:
+    count = len(certificate.rows)
+    shown = certificate.radii() if radii is None else radii
+    shares = [(r, certificate.certified(r) / count, certificate.unbroken(r) / count) for r in shown]
+    cells = [[f"{r:,}", console.percent(safe), console.percent(unbroken)] for r, safe, unbroken in shares]
+    header = ["radius", "certified", "not broken"]
+    return "\n".join(
+        [
+            f"{console.counted(count, 'row')}, {certificate.right} right; "
+            f"the smallest change is known for {certificate.exact} of them",
+            f"norm {certificate.norm}: {_MEASURED[certificate.norm]}",
+            "",
+            console.table(header, cells, left=0),
+            "",
+            "certified: right, and proved to stay so; not broken: right, and no change is known that breaks it",
+        ]
+    )

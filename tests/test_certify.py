@@ -1,0 +1,221 @@
+"""Certificates against exhaustive search: every raw row of small networks is tried."""
+
+import itertools
+
+import numpy as np
+import pytest
+
+from mip2mcu.certify import NORMS, certify
+from mip2mcu.certify.ladders import ladders_of
+from mip2mcu.dataset import Dataset
+from mip2mcu.decisions import Argmax, Sign, Vote
+from mip2mcu.errors import DatasetError, UsageError
+from mip2mcu.layers import Activation, Dense, MaxPool
+from mip2mcu.network import Network
+from mip2mcu.quantizer import Affine, Feature, OneHot, Quantizer, Thermometer
+
+QUANTIZER = Quantizer(
+    (
+        Feature("t", Thermometer(0, 9, (2, 3, 7)), 0, raw_type="int8_t"),
+        Feature("a", Affine(10, 14), 10, raw_type="int8_t"),
+        Feature("c", OneHot(("x", "y")), 0, raw_type="uint8_t"),
+        Feature("u", Thermometer(-3, 3, (-1, 1)), 0, raw_type="int8_t"),
+    )
+)
+RAW_RANGES = (range(-1, 11), range(9, 16), None, range(-4, 5))
+"""Values that show every level of every feature; the category stays."""
+
+RULES = {
+    "sign": (Sign(), 2),
+    "argmax": (Argmax(3), 3),
+    "vote by margin": (Vote(4, 2, by_margin=True), 4),
+    "strict vote": (Vote(4, 2), 4),
+}
+SIZES = {
+    "linf": lambda change: np.abs(change).max(axis=1),
+    "l1": lambda change: np.abs(change).sum(axis=1),
+    "l0": lambda change: np.count_nonzero(change, axis=1),
+}
+
+
+def network_of(seed: int, rule, classes: int, hidden: tuple[int, ...], quantizer: Quantizer | None = QUANTIZER):
+    rng = np.random.default_rng(seed)
+    high = quantizer.input_high if quantizer else np.array([3, 2, 4])
+    widths = [len(high), *hidden, rule.sums_expected()]
+    layers = [
+        Dense(
+            rng.integers(-3, 4, (units, inputs)),
+            rng.integers(-4, 5, units),
+            Activation.SIGN if depth < len(hidden) else Activation.NONE,
+        )
+        for depth, (inputs, units) in enumerate(itertools.pairwise(widths))
+    ]
+    low = np.zeros(len(high), dtype=np.int64)
+    names = tuple(f"k{c}" for c in range(classes))
+    return Network(low, high, tuple(layers), rule, names, quantizer=quantizer)
+
+
+def rows_of(network: Network, seed: int, count: int = 6) -> Dataset:
+    """Random rows with the network's own answers as labels, where it has one; the last label is wrong."""
+    rng = np.random.default_rng(seed)
+    if network.quantizer is None:
+        raw = rng.integers(network.input_low, network.input_high + 1, (count, network.inputs))
+    else:
+        raw = np.stack([rng.integers(0, 2, count) if r is None else rng.choice(r, count) for r in RAW_RANGES], axis=1)
+    predicted = network.predict(network.quantize(raw))
+    labels = np.minimum(predicted, len(network.classes) - 1)
+    labels[-1] = (labels[-1] + 1) % len(network.classes)
+    quantized = None if network.quantizer is None else raw
+    return Dataset(
+        network.quantize(raw), labels, network.classes, network.input_low, network.input_high,
+        quantizer=network.quantizer, raw=quantized,
+    )  # fmt: skip
+
+
+def neighbours(network: Network, raw: np.ndarray) -> np.ndarray:
+    """Every raw row that the network could see instead, categories fixed."""
+    if network.quantizer is None:
+        ranges = [range(low, high + 1) for low, high in zip(network.input_low, network.input_high, strict=True)]
+    else:
+        ranges = [[int(value)] if r is None else r for r, value in zip(RAW_RANGES, raw, strict=True)]
+    return np.array(list(itertools.product(*ranges)))
+
+
+def smallest_change(network: Network, raw: np.ndarray, norm: str) -> int | None:
+    tried = neighbours(network, raw)
+    predicted = network.predict(network.quantize(raw[None]))[0]
+    changed = tried[network.predict(network.quantize(tried)) != predicted]
+    return int(SIZES[norm](changed - raw).min()) if len(changed) else None
+
+
+@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize("hidden", [(), (4,), (3, 3)], ids=["no hidden layer", "one", "two"])
+@pytest.mark.parametrize("rule", RULES.values(), ids=RULES.keys())
+def test_the_smallest_change_is_that_of_exhaustive_search(rule, hidden, norm):
+    for seed in range(3):
+        network = network_of(seed, *rule, hidden)
+        data = rows_of(network, seed)
+        certificate = certify(network, data, norm=norm, node_limit=10_000)
+        for row in certificate.rows:
+            if row.right:
+                smallest = smallest_change(network, data.raw[row.row], norm)
+                assert (row.broken, row.exact) == (smallest, True)
+                assert row.safe == (None if smallest is None else smallest - 1)
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_inputs_without_quantizer_stay_in_their_ranges(norm):
+    for seed in range(4):
+        network = network_of(seed, Argmax(3), 3, (3,), quantizer=None)
+        data = rows_of(network, seed)
+        for row in certify(network, data, norm=norm, node_limit=10_000).rows:
+            if row.right:
+                assert row.broken == smallest_change(network, data.inputs[row.row], norm)
+
+
+def test_every_witness_is_checked_and_of_the_size_that_is_stated():
+    network = network_of(1, *RULES["vote by margin"], (4,))
+    data = rows_of(network, 1, 12)
+    for row in certify(network, data, norm="l1", node_limit=10_000).rows:
+        if row.witness is not None:
+            moved = np.array([row.witness])
+            assert network.predict(network.quantize(moved))[0] != row.predicted
+            assert SIZES["l1"](moved - data.raw[row.row])[0] == row.broken
+
+
+def test_wrong_rows_count_at_no_radius():
+    network = network_of(0, *RULES["argmax"], ())
+    certificate = certify(network, rows_of(network, 0), node_limit=100)
+    assert certificate.right == 5
+    assert certificate.rows[-1].safe == 0 and certificate.rows[-1].witness is None
+    assert certificate.certified(0) == certificate.unbroken(0) == 5
+    assert [r.row for r in certificate.rows] == list(range(6))
+
+
+def test_certified_rows_fall_with_the_radius_and_never_exceed_the_unbroken():
+    network = network_of(2, *RULES["argmax"], (4,))
+    certificate = certify(network, rows_of(network, 2, 12), node_limit=10_000)
+    radii = certificate.radii()
+    counts = [certificate.certified(r) for r in radii]
+    assert counts == sorted(counts, reverse=True)
+    assert counts == [certificate.unbroken(r) for r in radii]
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_a_limit_ends_the_search_where_the_caller_has_enough(norm):
+    network = network_of(3, *RULES["vote by margin"], (3,))
+    data = rows_of(network, 3, 8)
+    for row in certify(network, data, norm=norm, limit=1, node_limit=10_000).rows:
+        smallest = smallest_change(network, data.raw[row.row], norm)
+        if row.right:
+            assert row.safe_at(1) == (smallest is None or smallest > 1)
+
+
+def test_without_search_both_bounds_stay_true():
+    for seed in range(4):
+        network = network_of(seed, *RULES["strict vote"], (4,))
+        data = rows_of(network, seed)
+        for row in certify(network, data, node_limit=0).rows:
+            smallest = smallest_change(network, data.raw[row.row], "linf")
+            if row.right:
+                assert row.safe is None or smallest is None or row.safe < smallest
+                assert row.broken is None or row.broken >= smallest
+
+
+def test_the_result_does_not_depend_on_the_workers():
+    network = network_of(1, *RULES["argmax"], (4,))
+    data = rows_of(network, 1)
+    alone, together = (certify(network, data, node_limit=1000, workers=workers).as_dict() for workers in (1, 2))
+    assert alone == together
+
+
+def test_a_ladder_has_a_threshold_a_change_of_an_input():
+    ladders = ladders_of(network_of(0, Sign(), 2, ()))
+    assert ladders.start.tolist() == [0, 3, 7, 7, 9]
+    assert ladders.thresholds.tolist() == [2, 3, 7, 11, 12, 13, 14, -1, 1]
+    assert ladders.inputs.tolist() == [0, 1, 2, 3, 3, 3, 3, 6, 7]
+    assert ladders.steps.tolist() == [1] * 9
+
+
+def test_an_affine_ladder_rises_where_its_coding_does():
+    coding = Affine(-1000, 3000, 0, 4177, 16)
+    quantizer = Quantizer((Feature("a", coding, 0),))
+    network = Network(
+        np.zeros(1, int), quantizer.input_high, (Dense(np.array([[1]]), np.array([-9])),), Sign(), ("a", "b"),
+        quantizer=quantizer,
+    )  # fmt: skip
+    ladders = ladders_of(network)
+    values = np.arange(-1100, 3100)
+    levels = np.array([ladders.levels(np.array([v]))[0] for v in values])
+    assert (levels == coding.apply(values)[:, 0]).all()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"norm": "l2"}, "the norm 'l2' is unknown, choose one of linf, l1, l0"),
+        ({"limit": 0}, "a largest radius of 0 is not possible"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused(arguments, message):
+    network = network_of(0, Sign(), 2, ())
+    with pytest.raises(UsageError, match=message):
+        certify(network, rows_of(network, 0), **arguments)
+
+
+def test_other_layers_are_refused_in_words():
+    layers = (MaxPool((2, 2), (2, 2)), Dense(np.array([[1]]), np.array([0])))
+    network = Network(np.zeros(4, int), np.ones(4, int), layers, Sign(), ("a", "b"), input_shape=(1, 2, 2))
+    with pytest.raises(UsageError, match="only networks of dense layers with sign units can be certified"):
+        certify(network, rows_of(network, 0))
+
+
+def test_rows_without_labels_are_refused():
+    network = network_of(0, Sign(), 2, ())
+    data = rows_of(network, 0)
+    unlabelled = Dataset(
+        data.inputs, np.full(data.rows, -1), data.classes, data.input_low, data.input_high,
+        quantizer=data.quantizer, raw=data.raw,
+    )  # fmt: skip
+    with pytest.raises(DatasetError, match="rows without labels cannot be certified"):
+        certify(network, unlabelled)
