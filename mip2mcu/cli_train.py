@@ -57,6 +57,9 @@ if TYPE_CHECKING:
 @click.option("--hidden", help="Units of each hidden layer, such as 8,4.")
 @click.option("--weight-bound", type=int, help="P: weights are whole numbers in -P..P.")
 @click.option("--weights", type=click.Choice(["integer", "binary"]), help="binary: -1 and +1 only.")
+@click.option("--objective", help="What is minimised, such as sat-margin, where the formulation has a choice.")
+@click.option("--compress", help="inn: weighted or lexicographic, for as few hidden units as it takes.")
+@click.option("--alpha", type=float, help="inn: price of a hidden unit under --compress weighted.")
 @click.option("--option", "options", multiple=True, metavar="NAME=VALUE", help="Any other option of the formulation.")
 @click.option("--time-limit", type=float, help="Seconds for the whole training.  [default: 60]")
 @click.option("--node-limit", type=int, help="Branch-and-bound nodes a solve; results then repeat to the byte.")
@@ -89,6 +92,9 @@ def train_command(
     hidden: str | None,
     weight_bound: int | None,
     weights: str | None,
+    objective: str | None,
+    compress: str | None,
+    alpha: float | None,
     options: tuple[str, ...],
     time_limit: float | None,
     node_limit: int | None,
@@ -108,7 +114,10 @@ def train_command(
     from mip2mcu.train import formulation_named, train, write_models  # noqa: PLC0415  (Pyomo loads only where it is needed)
 
     check_writable(out)
-    given = _formulation_options(hidden, weight_bound, weights, options)
+    named = {
+        "weight_bound": weight_bound, "weights": weights, "objective": objective, "compress": compress, "alpha": alpha,
+    }  # fmt: skip
+    given = _formulation_options(hidden, named, options)
     chosen = formulation_named(formulation, given)
     tell = say(as_json)
     training, held_out = _read(data, test, holdout, label, coding, bits, _range(input_range), seed)
@@ -212,7 +221,9 @@ def _range(text: str | None) -> tuple[int, int] | None:
     return ends[0], ends[1]
 
 
-def _value(text: str) -> int | float | str:
+def _value(text: str) -> bool | int | float | str:
+    if text in ("true", "false"):
+        return text == "true"
     for convert in (int, float):
         try:
             return convert(text)
@@ -221,7 +232,7 @@ def _value(text: str) -> int | float | str:
     return text
 
 
-def _pairs(texts: tuple[str, ...]) -> dict[str, int | float | str]:
+def _pairs(texts: tuple[str, ...]) -> dict[str, bool | int | float | str]:
     for text in texts:
         if "=" not in text:
             raise UsageError(f"{text!r} is not NAME=VALUE")
@@ -229,19 +240,16 @@ def _pairs(texts: tuple[str, ...]) -> dict[str, int | float | str]:
 
 
 def _formulation_options(
-    hidden: str | None, weight_bound: int | None, weights: str | None, options: tuple[str, ...]
+    hidden: str | None, named: dict[str, Any], options: tuple[str, ...]
 ) -> dict[str, Any]:
+    """Options of the formulation from the command line's own and those given by --option."""
     given: dict[str, Any] = {
         name: numbers(value, f"--option {name}") if isinstance(value, str) and "," in value else value
         for name, value in _pairs(options).items()
     }
     if hidden is not None:
         given["hidden"] = numbers(hidden, "--hidden")
-    if weight_bound is not None:
-        given["weight_bound"] = weight_bound
-    if weights is not None:
-        given["weights"] = weights
-    return given
+    return {**given, **{name: value for name, value in named.items() if value is not None}}
 
 
 # ---- what is printed -----------------------------------------------------------------------------------------------

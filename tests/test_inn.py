@@ -9,7 +9,8 @@ import pytest
 from mip2mcu.dataset import Dataset
 from mip2mcu.errors import UsageError
 from mip2mcu.mip.solver import Solver, solve
-from mip2mcu.train.inn import Inn, build_model, place, read, wrong
+from mip2mcu.train.inn import Inn, wrong
+from mip2mcu.train.inn_model import read_network
 from mip2mcu.train.reduction import reduce
 from mip2mcu.train.sign_network import SignNetwork, as_network, errors, from_network
 from tests.training import compare_with_golden, random_data, separated_data
@@ -53,8 +54,9 @@ def test_fixed_weights_give_the_networks_own_activations_and_errors(hidden, clas
     options = Inn(hidden=hidden, weights=weights)
     reduction = reduce(data, options.domain)
     units = random_network(reduction, hidden, np.random.default_rng(classes))
-    model = build_model(reduction, hidden)
-    place(model, reduction, units)
+    program = options.program(reduction)
+    program.place(units)
+    model = program.model
     for variable in [*model.weight.values(), *model.bias.values()]:
         variable.fix()
     record = solve(model, Solver())
@@ -75,7 +77,7 @@ def test_fixed_weights_give_the_networks_own_activations_and_errors(hidden, clas
 def test_tied_outputs_are_correct_for_the_lowest_class_only():
     data = Dataset.from_arrays([[0], [1], [2]], ["a", "b", "c"], input_range=(0, 2))
     reduction = reduce(data, Inn().domain)
-    model = build_model(reduction, (1,))
+    model = Inn(hidden=(1,)).program(reduction).model
     for variable in [*model.weight.values(), *model.bias.values()]:
         variable.fix(0)
     assert round(solve(model, Solver()).objective) == 2
@@ -87,14 +89,14 @@ def test_a_placed_network_satisfies_every_constraint_and_is_read_back(classes):
     data = random_data(5, rows=8, inputs=3, classes=classes)
     reduction = reduce(data, Inn().domain)
     units = random_network(reduction, (3, 2), np.random.default_rng(1))
-    model = build_model(reduction, (3, 2))
-    place(model, reduction, units)
-    seen = []
+    program = Inn(hidden=(3, 2)).program(reduction)
+    program.place(units)
+    model, seen = program.model, []
     solve(model, Solver(node_limit=0), start=True, listener=seen.append)
     first = next(e.incumbent for e in seen if e.incumbent is not None)
     assert first <= errors(units, reduction)
-    place(model, reduction, units)
-    again = read(model)
+    program.place(units)
+    again = read_network(model)
     assert [w.tolist() for w in again.weights] == [w.tolist() for w in units.weights]
     assert [b.tolist() for b in again.bias] == [b.tolist() for b in units.bias]
 
@@ -194,14 +196,14 @@ def test_a_network_and_its_reduced_form_convert_into_each_other():
 
 
 def test_a_claim_that_the_weights_do_not_keep_is_rejected(monkeypatch):
-    from mip2mcu.train import inn
+    from mip2mcu.train import inn_search
 
     data = random_data(8, rows=14, inputs=3)
     options = Inn(hidden=(1,), weight_bound=1)
     start = options.start(data, Solver())
     before = start.report.solves[0]
     assert before.status == "not searched"
-    honest = inn.solve
+    honest = inn_search.solve
 
     def lying(model, *args, **kwargs):
         record = honest(model, *args, **kwargs)
@@ -209,7 +211,7 @@ def test_a_claim_that_the_weights_do_not_keep_is_rejected(monkeypatch):
             bias.set_value(bias.lb)
         return replace(record, status="optimal", objective=0.0, bound=0.0)
 
-    monkeypatch.setattr(inn, "solve", lying)
+    monkeypatch.setattr(inn_search, "solve", lying)
     trained = options.fit(data, Solver(), start=start)
     assert trained.network.sha256 == start.network.sha256
     assert (trained.report.solves[0].status, trained.report.solves[0].exact) == ("claim rejected", before.exact)

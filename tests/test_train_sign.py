@@ -5,9 +5,11 @@ import pytest
 
 from mip2mcu.mip.solver import Solver
 from mip2mcu.progress import never, silent
+from mip2mcu.train.best_response import Engine, best_threshold
+from mip2mcu.train.goal import Goal
 from mip2mcu.train.reduction import WeightDomain, reduce
-from mip2mcu.train.sign_network import SignNetwork, as_network, cost_of_firing, decide, errors, least_errors
-from mip2mcu.train.sign_start import best_threshold, first_network
+from mip2mcu.train.sign_network import SignNetwork, as_network, decide, errors, leads, least_errors
+from mip2mcu.train.sign_start import first_network
 from tests.training import random_data, separated_data
 
 
@@ -30,26 +32,20 @@ def test_predictions_and_errors_are_those_of_the_exact_network(classes, hidden):
     assert errors(units, reduction) == int((network.predict(data.inputs) != data.labels).sum())
 
 
-@pytest.mark.parametrize("classes", [2, 3])
-def test_the_cost_of_firing_is_the_difference_of_forced_outcomes(classes):
-    data = random_data(4, rows=12, inputs=4, classes=classes)
-    reduction = reduce(data, WeightDomain(2))
-    units = random_units(
-        np.random.default_rng(2), (len(reduction.groups), 3, 2, 1 if classes == 2 else classes)
-    )
-    for layer in (0, 1):
-        for unit in range((3, 2)[layer]):
-            always = units.with_unit(layer, unit, np.zeros_like(units.weights[layer][unit]), 0)
-            resting = units.with_unit(layer, unit, np.zeros_like(units.weights[layer][unit]), -1)
-            cost = cost_of_firing(units, reduction, layer, unit)
-            assert cost.sum() == errors(always, reduction) - errors(resting, reduction)
+def test_leads_begin_with_the_next_class():
+    sums = np.array([[5, 3, 4], [1, 7, 0]])
+    assert leads(sums, np.array([0, 1])).tolist() == [[2, 1], [7, 6]]
+    assert leads(np.array([[3], [3]]), np.array([0, 1])).tolist() == [[3], [-3]]
 
 
-def test_the_output_unit_of_two_classes_has_a_cost_too():
-    data = random_data(4, rows=12, inputs=4)
-    reduction = reduce(data, WeightDomain(2))
-    units = random_units(np.random.default_rng(2), (len(reduction.groups), 3, 1))
-    assert (cost_of_firing(units, reduction, 1, 0) == reduction.counts[:, 1] - reduction.counts[:, 0]).all()
+def test_units_can_be_added_and_silenced_without_a_change_of_the_others():
+    units = random_units(np.random.default_rng(0), (4, 3, 2, 1))
+    rows = np.random.default_rng(1).integers(0, 4, (9, 4))
+    wider = units.padded((4, 5))
+    assert wider.hidden == (4, 5)
+    assert wider.predict(rows).tolist() == units.predict(rows).tolist()
+    assert [used.tolist() for used in wider.used()] == [used.tolist() for used in units.used()]
+    assert 1 not in units.without(0, 1).used()[0]
 
 
 def test_ties_go_to_the_lowest_index_and_zero_to_class_0():
@@ -76,7 +72,8 @@ def test_the_first_network_is_in_the_domain_and_better_than_chance(classes, bina
     data = separated_data(rows=60, classes=classes)
     domain = WeightDomain(1, binary)
     reduction = reduce(data, domain)
-    found = first_network(data, reduction, (4, 3), Solver(), silent, never)
+    engine = Engine(reduction, Goal("max-correct", 1), Solver(), silent, never)
+    found = first_network(data, engine, (4, 3))
     assert [w.shape[0] for w in found.weights] == [4, 3, 1 if classes == 2 else 3]
     assert errors(found, reduction) <= data.rows // 4
     network = as_network(found, reduction, data)

@@ -33,6 +33,10 @@ class Total:
             linear_vars=[*self.variables, *(v for _, v in more)],
         )
 
+    def negated(self) -> Total:
+        """The total with the opposite sign."""
+        return Total(self.variables, tuple(-c for c in self.coefficients), -self.constant, -self.high, -self.low)
+
     def minus(self, other: Total) -> Total:
         """The difference of two totals without common variables."""
         return Total(
@@ -74,6 +78,17 @@ def sign_link(model: pyo.Block, index: Hashable, total: Total, fired: Any) -> No
     """
     model.fires[index] = total.expression((total.low, fired)) >= total.low
     model.rests[index] = total.expression((-(total.high + 1), fired)) <= -1
+
+
+def margin_link(model: pyo.Block, index: Hashable, total: Total, fired: Any, margin: Any) -> None:
+    """Add ``fired = 1  =>  total >= margin`` and ``fired = 0  =>  total <= -1 - margin`` for 0 <= margin <= margin.ub.
+
+        total >= margin + (low - top) * (1 - fired)           constraint list ``model.fires_with_margin``
+        total <= -1 - margin + (high + 1 + top) * fired       constraint list ``model.rests_with_margin``
+    """
+    top = int(margin.ub)
+    model.fires_with_margin[index] = total.expression((-1, margin), (total.low - top, fired)) >= total.low - top
+    model.rests_with_margin[index] = total.expression((1, margin), (-(total.high + 1 + top), fired)) <= -1
 
 
 def product_link(

@@ -20,7 +20,6 @@ class Formulation(Protocol):
     """
 
     name: ClassVar[str]
-    objective: ClassVar[str]
 
     def build(self, dataset: Dataset) -> pyo.ConcreteModel:
         """The model of the first stage: to look at, to write as an LP file, to solve elsewhere."""

@@ -61,7 +61,6 @@ class Linear:
     keep: float | None = None
 
     name: ClassVar[str] = "linear"
-    objective: ClassVar[str] = "soft margin, then fewest links"
 
     def __post_init__(self) -> None:
         if self.margin is not None and not 0 < self.margin <= 2:

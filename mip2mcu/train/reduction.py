@@ -137,21 +137,31 @@ def check_classes(dataset: Dataset) -> None:
         )
 
 
-def reduce(dataset: Dataset, domain: WeightDomain) -> Reduction:
-    """Merge what training cannot tell apart; raises `DatasetError` for data that `check_classes` refuses."""
+def reduce(
+    dataset: Dataset, domain: WeightDomain, *, merge_columns: bool = True, merge_rows: bool = True
+) -> Reduction:
+    """Merge what training cannot tell apart; raises `DatasetError` for data that `check_classes` refuses.
+
+    merge_columns, merge_rows   switches that show what each is worth; constant columns are always dropped
+    """
     check_classes(dataset)
     inputs = np.asarray(dataset.inputs)
     varying = np.flatnonzero((inputs != inputs[0]).any(axis=0))
-    first, group_of = _distinct(inputs[:, varying].T)
-    ends = np.cumsum(np.bincount(group_of, minlength=len(first)))
-    groups = tuple(frozen(group) for group in np.split(varying[np.argsort(group_of, kind="stable")], ends)[:-1])
-    columns = inputs[:, varying[first]]
-    rows, row_of = _distinct_rows(columns)
+    groups = _groups(inputs, varying) if merge_columns else tuple(frozen(varying[[i]]) for i in range(len(varying)))
+    columns = inputs[:, [int(group[0]) for group in groups]]
+    rows, row_of = _distinct_rows(columns) if merge_rows else (columns, np.arange(len(columns)))
     counts = np.zeros((len(rows), len(dataset.classes)), dtype=np.int64)
     np.add.at(counts, (row_of, dataset.labels), 1)
     fixed = inputs[0].copy()
     fixed[varying] = 0
     return Reduction(frozen(rows), frozen(counts), groups, frozen(fixed), domain)
+
+
+def _groups(inputs: IntArray, varying: IntArray) -> tuple[IntArray, ...]:
+    """Identical columns together, in the order of their first one."""
+    first, group_of = _distinct(inputs[:, varying].T)
+    ends = np.cumsum(np.bincount(group_of, minlength=len(first)))
+    return tuple(frozen(group) for group in np.split(varying[np.argsort(group_of, kind="stable")], ends)[:-1])
 
 
 def _distinct_rows(columns: IntArray) -> tuple[IntArray, IntArray]:

@@ -25,6 +25,6 @@ FORMULATIONS: dict[str, Entry] = {
         "integer or binary weights, no hidden layer: soft margin, then fewest non-zero weights",
     ),
     "inn": Entry(
-        Inn, "none", "hidden layers of sign units, integer or binary weights: fewest training errors"
+        Inn, "none", "hidden layers of sign units, integer or binary weights: five objectives, fewest errors by default"
     ),
 }

@@ -51,6 +51,7 @@ _WANTED = {
     "float": "a number",
     "float | None": "a number",
     "str": "a word",
+    "bool": "true or false",
     "tuple[int, ...]": "whole numbers such as 8,4",
 }
 
@@ -59,6 +60,8 @@ def _fits(value: Any, annotation: str) -> bool:
     """True where ``value`` is what an option of this annotation takes."""
     if annotation == "tuple[int, ...]":
         return isinstance(value, Sequence) and all(type(v) is int for v in value)
+    if annotation == "bool":
+        return type(value) is bool
     if annotation == "int | None":
         return value is None or type(value) is int
     if annotation in ("float", "float | None"):

@@ -1,4 +1,4 @@
-"""Networks of sign units on reduced data: forward passes, errors in exact integers, and what one unit can change.
+"""Networks of sign units on reduced data: forward passes and errors in exact integers.
 
 Hidden units are +1 where their sum is >= 0, else -1. Two classes have one output sum (>= 0 is class 0), more classes
 one a class (the largest wins, the lowest index on ties), as in `Sign` and `Argmax`.
@@ -62,11 +62,44 @@ class SignNetwork:
             rows = np.where(self.sums(rows, earlier) >= 0, 1, -1)
         return rows
 
-    def predict(self, values: IntArray, layer: int = 0) -> IntArray:
-        """Classes (rows,), from the inputs ``values`` of ``layer`` on."""
+    def output_sums(self, values: IntArray, layer: int = 0) -> IntArray:
+        """Sums (rows, outputs) of the last layer, from the inputs ``values`` of ``layer`` on."""
         for inner in range(layer, self.depth - 1):
             values = np.where(self.sums(values, inner) >= 0, 1, -1)
-        return decide(self.sums(values, self.depth - 1))
+        return self.sums(values, self.depth - 1)
+
+    def predict(self, values: IntArray, layer: int = 0) -> IntArray:
+        """Classes (rows,), from the inputs ``values`` of ``layer`` on."""
+        return decide(self.output_sums(values, layer))
+
+    @property
+    def hidden(self) -> tuple[int, ...]:
+        """Units of each hidden layer."""
+        return tuple(len(bias) for bias in self.bias[:-1])
+
+    def used(self) -> tuple[IntArray, ...]:
+        """Indices of the units of each hidden layer that have a weight, in or out, or a bias."""
+        return tuple(
+            np.flatnonzero(self.weights[at].any(axis=1) | (self.bias[at] != 0) | self.weights[at + 1].any(axis=0))
+            for at in range(self.depth - 1)
+        )
+
+    def without(self, layer: int, unit: int) -> SignNetwork:
+        """The network with a hidden unit that has no weight and no bias: it is not heard any more."""
+        heard = self.weights[layer + 1].copy()
+        heard[:, unit] = 0
+        silent = self.with_unit(layer, unit, np.zeros_like(self.weights[layer][unit]), 0)
+        return silent.with_layer(layer + 1, heard, self.bias[layer + 1])
+
+    def padded(self, hidden: tuple[int, ...]) -> SignNetwork:
+        """The same function with units without any weight added, up to the widths ``hidden``."""
+        weights, bias = list(self.weights), list(self.bias)
+        for layer, width in enumerate(hidden):
+            more = width - len(bias[layer])
+            weights[layer] = np.pad(weights[layer], ((0, more), (0, 0)))
+            bias[layer] = np.pad(bias[layer], (0, more))
+            weights[layer + 1] = np.pad(weights[layer + 1], ((0, 0), (0, more)))
+        return SignNetwork(tuple(weights), tuple(bias))
 
 
 def decide(sums: IntArray) -> IntArray:
@@ -74,6 +107,18 @@ def decide(sums: IntArray) -> IntArray:
     if sums.shape[1] == 1:
         return np.where(sums[:, 0] >= 0, 0, 1)
     return np.argmax(sums, axis=1)
+
+
+def leads(sums: IntArray, true: IntArray) -> IntArray:
+    """Leads (n, others) of the classes ``true`` (n,) over the others, from the next index on, cyclically.
+
+    With two classes there is one output: its sum for class 0, the opposite for class 1.
+    """
+    if sums.shape[1] == 1:
+        return np.where(true == 0, sums[:, 0], -sums[:, 0])[:, None]
+    classes = sums.shape[1]
+    others = (true[:, None] + 1 + np.arange(classes - 1)) % classes
+    return np.take_along_axis(sums, true[:, None], axis=1) - np.take_along_axis(sums, others, axis=1)
 
 
 def row_errors(counts: IntArray, predicted: IntArray) -> IntArray:
@@ -89,26 +134,6 @@ def errors(network: SignNetwork, reduction: Reduction) -> int:
 def least_errors(reduction: Reduction) -> int:
     """Errors that no classifier avoids: equal rows with several labels."""
     return int((reduction.counts.sum(axis=1) - reduction.counts.max(axis=1)).sum())
-
-
-def cost_of_firing(network: SignNetwork, reduction: Reduction, layer: int, unit: int) -> IntArray:
-    """Errors of each row (k,) with the unit at +1 less those with it at -1, everything else unchanged.
-
-    The unit's best response minimises the sum of these costs over the rows on which it fires.
-    """
-    counts = reduction.counts
-    inputs = network.inputs_of(reduction.rows, layer)
-    sums = network.sums(inputs, layer)
-    found = []
-    for value in (1, -1):
-        if layer == network.depth - 1:
-            predicted = np.full(len(counts), 0 if value == 1 else 1)
-        else:
-            outputs = np.where(sums >= 0, 1, -1)
-            outputs[:, unit] = value
-            predicted = network.predict(outputs, layer + 1)
-        found.append(row_errors(counts, predicted))
-    return found[0] - found[1]
 
 
 def as_network(network: SignNetwork, reduction: Reduction, dataset: Dataset) -> Network:
