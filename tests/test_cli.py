@@ -255,7 +255,7 @@ def test_hidden_layers_as_an_option_of_the_formulation(table, tmp_path):
 def test_formulations_are_listed_with_the_meaning_of_their_options():
     text = run("formulations").output
     assert "weight_bound   P: weights are whole numbers in {-P..P}" in text
-    assert "Defaults: hidden (4,), weight_bound None, weights integer." in text
+    assert "Defaults: hidden (4,), weight_bound None, weights integer, objective max-correct" in text
 
 
 def test_output_that_cannot_be_written_is_one_sentence(model):
@@ -307,3 +307,15 @@ def test_train_with_stages_augmentation_medoids_and_a_strict_vote(tmp_path):
     assert "most votes, right" in answer.output
     assert "--shape 28x28" in refused(run("train", path, "--stage", "edges:2", "--out", tmp_path / "n.json"))
     assert "there is no stage" in refused(run("train", path, "--shape", "8x8", "--stage", "blur"))
+
+
+def test_objective_and_compression_are_options_of_the_hidden_layers(tmp_path):
+    data = tmp_path / "xor.csv"
+    data.write_text("a,b,label\n0,0,x\n0,1,y\n1,0,y\n1,1,x\n")
+    given = ["--formulation", "inn", "--hidden", "3", "--objective", "sat-margin", "--compress", "weighted"]
+    result = run("train", str(data), *given, "--alpha", "0.01", "--node-limit", "50", "--out", str(tmp_path / "m.json"))
+    assert result.exit_code == 0
+    assert "inn:" in result.output
+    refused = run("train", str(data), "--objective", "sat-margin", "--out", str(tmp_path / "m.json"))
+    assert refused.exit_code == 2
+    assert "formulation 'linear' has no option 'objective'" in refused.output
