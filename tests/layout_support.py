@@ -58,8 +58,16 @@ def random_sparse(rng, shape, values: Sequence[int]):
     return weights
 
 
-def _random_layer(rng, low, high, units: int, values: Sequence[int]) -> Dense:
+def _random_weights(rng, low, high, units: int, values: Sequence[int]):
+    """Weights for inputs of [low, high], halved until neither sums nor their differences leave int32_t in any order."""
     weights = random_sparse(rng, (units, len(low)), values)
+    while (np.abs(weights) @ np.maximum(np.abs(low), np.abs(high))).max() + 300 >= 2**30:
+        weights = np.trunc(weights / 2).astype(int)
+    return weights
+
+
+def _random_layer(rng, low, high, units: int, values: Sequence[int]) -> Dense:
+    weights = _random_weights(rng, low, high, units, values)
     bias = rng.integers(-300, 301, units)
     if rng.integers(0, 2):
         return Dense(weights, bias, Activation.SIGN)
@@ -80,7 +88,7 @@ def random_network(seed: int, values: Sequence[int]) -> Network:
         layers.append(_random_layer(rng, *ends, int(rng.choice([1, 5, 33, 300])), values))
         ends = layers[-1].output_range(*ends)
     units = int(rng.choice([1, 2, 10]))
-    layers.append(Dense(random_sparse(rng, (units, len(ends[0])), values), rng.integers(-300, 301, units)))
+    layers.append(Dense(_random_weights(rng, *ends, units, values), rng.integers(-300, 301, units)))
     return Network(low, high, tuple(layers), Argmax(units), tuple(f"c{c}" for c in range(units)))
 
 

@@ -103,6 +103,14 @@ def test_a_partial_sum_beyond_int32_is_refused_even_if_the_total_fits():
         generate(network)
 
 
+def test_a_layout_that_would_overflow_on_its_way_leaves_the_layer_to_others():
+    network = linear([[-1, 1]], [2**31 - 151], low=100, high=200)
+    with pytest.raises(ExportError, match=r"layer 0 can reach 2147483397\.\.2147483697, beyond int32_t"):
+        generate(network, layout="sparse_index8")  # positive weights come first
+    assert generate(network, layout="dense").program.layers[0].lowered.sum_high == 2**31 - 51
+    assert generate(network)
+
+
 def test_a_difference_of_scores_beyond_int32_is_refused():
     with pytest.raises(ExportError, match=r"the difference of two scores can reach 0\.\.3000000255, beyond int32_t"):
         generate(linear([[1], [1]], [-1_500_000_000, 1_500_000_000]))

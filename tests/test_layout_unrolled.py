@@ -162,7 +162,7 @@ def test_run_of_16_bits_beside_a_sum_of_32():
 
 
 def test_overflow_is_refused_with_the_range():
-    with pytest.raises(ExportError, match=r"can reach 2147483392\.\.2147483902, beyond int32_t"):
+    with pytest.raises(ExportError, match=r"layer 0 can reach -255\.\.2147483902, beyond int32_t"):
         generate(linear([[1, -1]], [2**31 - 1]), layout="unrolled")
 
 
