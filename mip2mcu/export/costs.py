@@ -69,15 +69,17 @@ def _with_epilogue(parts: Mapping[str, int], epilogue: str) -> dict[str, int]:
     return {f"unit {epilogue}" if name == "unit" else name: count for name, count in parts.items() if count}
 
 
-def decision_item(decision: DecisionProgram) -> Item:
-    """Everything of `predict` that is no layer."""
-    turns = {"call": 1, "class": decision.scores, "member": decision.members}
-    return Item(decision.partial, {name: count for name, count in turns.items() if count}, {"function": 1})
+def decision_item(decision: DecisionProgram, layers: int) -> Item:
+    """Everything of `predict` that is no layer: calls of ``layers`` functions and the decision."""
+    turns = {"call": 1, "class": decision.scores, "member": decision.members, "layer": layers}
+    used = {name: count for name, count in turns.items() if count}
+    return Item(decision.partial, used, {"function": 1, "layer": layers})
 
 
 def pack_item(inputs: int) -> Item:
     """`pack`, which turns bytes into bits."""
-    return Item("pack", {"call": 1, "word": -(-inputs // 32)}, {"function": 1})
+    words, rest = divmod(inputs, 32)
+    return Item("pack", {"call": 1, "word": words, "rest": rest}, {"function": 1})
 
 
 def quantizer_items(quantizer: QuantizerProgram) -> tuple[Item, ...]:

@@ -84,7 +84,10 @@ class Epilogue:
 
 @dataclass(frozen=True)
 class LayerProgram:
-    """One layer, ready to be printed by ``templates/layouts/<partial>.c.j2``: ``inputs`` values to ``units`` values."""
+    """One layer, ready to be printed by ``templates/layouts/<partial>.c.j2``: ``inputs`` values to ``units`` values.
+
+    apart    the compiler shall not put the function into its caller
+    """
 
     index: int
     inputs: int
@@ -93,6 +96,7 @@ class LayerProgram:
     input: Buffer
     output: Buffer
     epilogue: Epilogue
+    apart: bool
 
     @property
     def function(self) -> str:
@@ -204,7 +208,7 @@ def planning(network: Network, target: Target, options: ExportOptions) -> Planni
     return Planning(
         tasks,
         surveyed,
-        _fixed(decision, quantizer, target, len(low)),
+        _fixed(decision, quantizer, target, len(low), len(tasks)),
         decision,
         quantizer,
     )
@@ -256,10 +260,10 @@ def lower(network: Network, target: Target, name: str, options: ExportOptions) -
 
 
 def _fixed(
-    decision: DecisionProgram, quantizer: QuantizerProgram | None, target: Target, sums: int
+    decision: DecisionProgram, quantizer: QuantizerProgram | None, target: Target, sums: int, layers: int
 ) -> Fixed:
     """What the program takes beside its layers; `predict` holds the sums, and the scores of votes, on the stack."""
-    deciding = cost(decision_item(decision), target) or NOTHING
+    deciding = cost(decision_item(decision, layers), target) or NOTHING
     quantizing = [] if quantizer is None else [cost(item, target) or NOTHING for item in quantizer_items(quantizer)]
     tables = 0 if quantizer is None else quantizer.table_bytes
     return Fixed(
@@ -284,8 +288,9 @@ def _calls(scratch: Scratch, first: str) -> tuple[str, ...]:
 
 def _supports(layers: tuple[LayerProgram, ...], decision: DecisionProgram) -> tuple[str, ...]:
     """Partials of ``templates/support/`` that the program needs, each once."""
+    apart = ("not_inlined",) if any(layer.apart for layer in layers) else ()
     of_layers = (support for layer in layers for support in layer.lowered.supports)
-    return tuple(dict.fromkeys((*of_layers, *decision.supports)))
+    return tuple(dict.fromkeys((*apart, *of_layers, *decision.supports)))
 
 
 def _kind(network: Network, steps: tuple[Step, ...], k: int) -> Binary | None:
@@ -337,6 +342,7 @@ def _link(network: Network, steps: tuple[Step, ...], k: int, lowered: tuple[Lowe
         input=_buffer(network, steps, k, lowered[k].reads),
         output=output,
         epilogue=_epilogue(step.reads, step.layer, output.encoding),
+        apart=len(steps) > 1,
     )
 
 

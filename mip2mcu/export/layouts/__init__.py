@@ -13,6 +13,7 @@ from mip2mcu.export.layouts.compressed import CompressedLayout
 from mip2mcu.export.layouts.conv import ConvLayout
 from mip2mcu.export.layouts.csr8 import Csr8Layout
 from mip2mcu.export.layouts.dense import DenseLayout
+from mip2mcu.export.layouts.dense_dsp import DenseDspLayout
 from mip2mcu.export.layouts.filters import FilterLayout
 from mip2mcu.export.layouts.grouped import GroupedLayout
 from mip2mcu.export.layouts.lists import Coding
@@ -26,6 +27,7 @@ LAYOUTS: dict[str, Layout] = {
     for layout in (
         BitPlanesLayout(),
         DenseLayout(),
+        DenseDspLayout(),
         BitColumnsLayout(),
         SparseLayout("sparse_delta8", Coding.DELTA8),
         SparseLayout("sparse_index8", Coding.INDEX8),

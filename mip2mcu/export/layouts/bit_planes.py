@@ -26,8 +26,8 @@ from mip2mcu.export.packing import WordArray, pack_bits
 from mip2mcu.layers import Activation, Dense, Layer
 from mip2mcu.ranges import IntArray
 
-_FAST_CODE, _COMPACT_CODE = 400, 75
-"""Most instructions of straight-line code, roughly."""
+_FAST_CODE, _CROWDED_CODE, _COMPACT_CODE = 400, 180, 75
+"""Most instructions of straight-line code, roughly; on RV32E, loops over shorter pieces spill less."""
 
 
 @dataclass(frozen=True)
@@ -217,8 +217,7 @@ def _explain(planes: Planes, entry: str, context: LayerContext) -> str:
 
 def _rows(planes: Planes, offset: Column, context: LayerContext) -> RowsDetails:
     rows = windows(planes, 32)
-    code = _COMPACT_CODE if context.compact else _FAST_CODE
-    blocks = plan_blocks(rows.length, max(1, len(planes.masks)), planes.column_high, code)
+    blocks = plan_blocks(rows.length, max(1, len(planes.masks)), planes.column_high, _code(context))
     total = _total(blocks, rows.length, planes.column_high)
     return RowsDetails(
         planes=_row_table(planes, rows, context),
@@ -235,6 +234,13 @@ def _rows(planes: Planes, offset: Column, context: LayerContext) -> RowsDetails:
         keeps_masks=_has_free_shifts(context),
         count_high=planes.count_high,
     )
+
+
+def _code(context: LayerContext) -> int:
+    """Most instructions of straight-line code."""
+    if context.compact:
+        return _COMPACT_CODE
+    return _CROWDED_CODE if context.target.family == "riscv" and context.target.registers <= 10 else _FAST_CODE
 
 
 def _calls(planes: Planes, offset: Column, context: LayerContext) -> CallsDetails:

@@ -23,7 +23,7 @@ from mip2mcu.export.layouts.straight_line import (
     side_by_side,
 )
 from mip2mcu.export.layouts.straight_line_cost import Effort, Order, Way, cheapest
-from mip2mcu.export.literals import TYPE_BYTES, value_type
+from mip2mcu.export.literals import TYPE_BYTES, accumulator_type, value_type
 from mip2mcu.layers import Dense, Layer
 from mip2mcu.ranges import IntArray, prefix_range
 
@@ -91,7 +91,7 @@ class UnrolledLayout:
             sum_low=low,
             sum_high=high,
             sum_type=accumulator,
-            supports=("settle",),
+            supports=("not_inlined", "settle"),
             code_bytes=effort.code_bytes,
             profile=_profile(order, effort),
         )
@@ -105,8 +105,8 @@ def _profile(order: Order, effort: Effort) -> Profile:
 
 
 def _plan(layer: Dense, context: LayerContext) -> tuple[Order, Effort]:
-    sums = prefix_range(layer.weights, layer.bias, context.input_low, context.input_high)
-    size = TYPE_BYTES[sum_type(*sums, context)]
+    low, high = prefix_range(layer.weights, layer.bias, context.input_low, context.input_high)
+    size = TYPE_BYTES[accumulator_type(low, high, int_bits=context.target.int_bits) or "int32_t"]
     return cheapest(layer.weights, context.target, reach=_reach(context), signed=_signed(context), sum_bytes=size)
 
 

@@ -28,11 +28,18 @@ static const int8_t layer1_weights[2] = {
     2, -3
 };
 
+/* Inlined into one function, loops and sums of several layers would compete for its registers. */
+#if defined(__GNUC__)
+#define NOT_INLINED __attribute__((noinline))
+#else
+#define NOT_INLINED
+#endif
+
 /* Layer 0: 4 inputs, 2 units, dense int8_t weights.
  * Every partial sum lies in [-2825, 2785], so int32_t cannot overflow.
  * output[j] is the sum, cut at 0, scaled and rounded to 0..255; the product stays below 2^32.
  */
-static void layer0_apply(
+static NOT_INLINED void layer0_apply(
     const uint8_t input[4],
     uint8_t output[2])
 {
@@ -60,7 +67,7 @@ static void layer0_apply(
 /* Layer 1: 2 inputs, 1 units, dense int8_t weights.
  * Every partial sum lies in [-760, 515], so int32_t cannot overflow.
  */
-static void layer1_apply(
+static NOT_INLINED void layer1_apply(
     const uint8_t input[2],
     int32_t output[1])
 {

@@ -17,35 +17,65 @@ static const uint8_t quantizer0_shift[3] = {
     0, 0, 16
 };
 
-/* Layer 0: the weights of each unit, in the order of the inputs. */
-static const int8_t layer0_weights[9] = {
-    -3, -5, 0,
-    1, -2, 1,
-    4, 7, -1
+/* Layer 0: the weights of each unit, in the order of the inputs, plus 128. */
+static const uint8_t layer0_weights[9] = {
+    125, 123, 128,
+    129, 126, 129,
+    132, 135, 127
 };
 
 static const int16_t layer0_bias[3] = {
     120, 40, -160
 };
 
-/* Layer 0: 3 inputs, 3 units, dense int8_t weights.
+/* These keep loads and sums in the order that is written: a compiler that is free to mix thousands of them runs out of
+ * registers, and folds a moving base back into offsets that no load reaches. They have no effect on any value. */
+#if defined(__GNUC__)
+#if defined(__thumb__) && !defined(__thumb2__)
+#define SETTLE(variable) __asm__ __volatile__("" : "+l"(variable) : : "memory")
+#else
+#define SETTLE(variable) __asm__ __volatile__("" : "+r"(variable) : : "memory")
+#endif
+#if defined(__AVR__)
+#define SETTLE_BASE(pointer) __asm__ __volatile__("" : "+b"(pointer) : : "memory")
+#else
+#define SETTLE_BASE(pointer) SETTLE(pointer)
+#endif
+#else
+#define SETTLE(variable) ((void)0)
+#define SETTLE_BASE(pointer) ((void)0)
+#endif
+
+/* Layer 0: 3 inputs, 3 units, dense int8_t weights without their signs.
  * Every partial sum lies in [-415, 354], so int32_t cannot overflow.
  */
 static void layer0_apply(
     const uint8_t input[3],
     int32_t output[3])
 {
-    const int8_t *row = layer0_weights;
+    const uint8_t *row = layer0_weights;
+    const uint8_t *x = input;
+    uint32_t offset = 0U;
+    uint32_t i;
     uint32_t j;
 
+    for (i = 0U; i < 3U; i++) {
+        offset += x[i];
+    }
+    offset = offset << 7;
     for (j = 0U; j < 3U; j++) {
-        int32_t sum = layer0_bias[j];
-        uint32_t i;
+        uint32_t total = (uint32_t)layer0_bias[j] - offset;
+        int32_t sum;
 
-        for (i = 0U; i < 3U; i++) {
-            sum += (int32_t)row[i] * (int32_t)input[i];
-        }
+        x = input;
+        total += (uint32_t)row[0] * x[0];
+        SETTLE(total);
+        total += (uint32_t)row[1] * x[1];
+        SETTLE(total);
+        total += (uint32_t)row[2] * x[2];
+        SETTLE(total);
         row += 3;
+        sum = (int32_t)total;
         output[j] = sum;
     }
 }
@@ -184,7 +214,7 @@ int petals_check(void)
     crc = check_bytes(crc, (const volatile uint8_t *)quantizer0_shift, 3U);
     crc = check_bytes(crc, (const volatile uint8_t *)layer0_weights, 9U);
     crc = check_bytes(crc, (const volatile uint8_t *)layer0_bias, 6U);
-    return ((crc ^ 0xFFFFFFFFU) == 0xE1A6B2A3U) ? 0 : -1;
+    return ((crc ^ 0xFFFFFFFFU) == 0xC063B4F4U) ? 0 : -1;
 }
 #endif
 

@@ -21,6 +21,13 @@ static const uint32_t layer1_planes[1] = {
     0x00040302U
 };
 
+/* Inlined into one function, loops and sums of several layers would compete for its registers. */
+#if defined(__GNUC__)
+#define NOT_INLINED __attribute__((noinline))
+#else
+#define NOT_INLINED
+#endif
+
 /* Number of set bits in each nibble. The masks 0x55555555 and 0x33333333 are passed for the sake of cores that keep them
  * in registers. */
 static inline uint32_t bits_nibbles(uint32_t word, uint32_t mask1, uint32_t mask2)
@@ -55,7 +62,7 @@ static void clear(volatile int32_t values[], uint32_t count)
  * Every partial sum lies in [-4, 3], so int32_t cannot overflow.
  * Bit j % 32 of output[j / 32] is set when unit j fires (its sum is not negative).
  */
-static void layer0_apply(
+static NOT_INLINED void layer0_apply(
     const uint32_t input[1],
     uint32_t output[1])
 {
@@ -88,7 +95,7 @@ static void layer0_apply(
 /* Layer 1: 3 inputs, 3 units, binary weights, one bit each.
  * Every partial sum lies in [-3, 3], so int32_t cannot overflow.
  */
-static void layer1_apply(
+static NOT_INLINED void layer1_apply(
     const uint32_t input[1],
     int32_t output[3])
 {
