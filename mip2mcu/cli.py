@@ -199,7 +199,7 @@ def verify_command(
     )
     evidence.write_documents(documents, [report])
     click.echo(json.dumps(report.as_dict(), sort_keys=True) if as_json else report.as_text())
-    if report.mismatches:
+    if not report.passed:
         raise click.exceptions.Exit(1)
 
 

@@ -3,14 +3,19 @@
 import json
 import re
 import tomllib
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from mip2mcu.errors import UsageError
+from mip2mcu.export import export
 from mip2mcu.verify import Cost, Mismatch, Report, evidence, verify
+from mip2mcu.verify.cores import CORES
 from mip2mcu.verify.footprint import Footprint
-from tests.verify_support import sign_network
+from mip2mcu.verify.runners import find_runner
+from tests.conftest import require
+from tests.verify_support import require_compiler, sign_network
 
 REPORT = Report(
     model_sha256="5e" * 32,
@@ -66,7 +71,7 @@ MARKDOWN = f"""\
 | one call of | takes | constant | rows | stack |
 |---|---|---|---|---|
 | predict | 910 to 1,020 instructions | no | 40 | 48 bytes |
-| pack | 77 instructions | yes | 40 | unknown |
+| pack | 77 instructions | as counted | 40 | unknown |
 
 | function or table | bytes |
 |---|---|
@@ -127,3 +132,37 @@ def test_other_endings_and_missing_folders_are_refused(tmp_path):
         evidence.check_paths([tmp_path / "out.txt"])
     with pytest.raises(UsageError, match="does not exist, create it first"):
         evidence.check_paths([tmp_path / "missing" / "out.md"])
+
+
+# ---- claims --------------------------------------------------------------------------------------------------------
+
+
+def test_constant_time_by_structure_is_told_from_constant_counts():
+    costs = {"sums": Cost(40, "instructions", 900, 900, 16), "pack": REPORT.costs["pack"]}
+    report = replace(REPORT, constant_time=True, costs=costs)
+    assert report.passed
+    assert "900 instructions | by structure, and as counted | 40 | 16 bytes |" in evidence.as_markdown([report])
+    assert "sums         900 instructions (the same on 40 rows, constant time by its structure)" in report.as_text()
+    assert "pack         77 instructions (the same on 40 rows)" in report.as_text()
+
+
+def test_a_claim_that_the_counts_contradict_fails():
+    report = replace(REPORT, constant_time=True, costs={"sums": Cost(40, "cycles", 900, 903, 16)})
+    assert not report.passed
+    assert report.contradiction.startswith("sums is said to take constant time, but took 900 to 903 cycles")
+    assert report.contradiction in report.as_text()
+    assert f"**Contradicted:** {report.contradiction}." in evidence.as_markdown([report])
+    assert not evidence.as_dict([REPORT, report])["passed"]
+
+
+def test_a_model_whose_time_depends_on_its_inputs_does_not_claim_otherwise(tmp_path):
+    network = sign_network()
+    export(network, "avr", tmp_path, "model", layout="dense")
+    assert "#define MODEL_CONSTANT_TIME 0\n" in (tmp_path / "model.h").read_text()
+    header = (tmp_path / "model.h").read_text().replace("CONSTANT_TIME 0", "CONSTANT_TIME 1")
+    (tmp_path / "model.h").write_text(header)
+    require_compiler("avr-gcc")
+    require(find_runner(CORES["avr"]).can_count(CORES["avr"]), "nothing counts cycles of AVR here")
+    report = verify(network, "avr", vectors=200, source=tmp_path)
+    assert (report.mismatches, report.passed) == (0, False)
+    assert "but took" in report.contradiction

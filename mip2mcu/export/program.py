@@ -21,7 +21,7 @@ from mip2mcu.export.documentation import (
     describe_inputs,
 )
 from mip2mcu.export.fusing import Step, join_pools
-from mip2mcu.export.layouts import Binary, Encoding, LayerContext, Lowered, Work
+from mip2mcu.export.layouts import FIXED_STEPS, Binary, Encoding, LayerContext, Lowered, Work
 from mip2mcu.export.layouts.base import activation_kind, input_kind
 from mip2mcu.export.literals import TYPE_BYTES, Column, Table, tables_in, unsigned_column, value_type
 from mip2mcu.export.names import Macros, check_name
@@ -41,7 +41,7 @@ ABI = 1
 _FIXED_MACROS = (
     "H", "ABI", "MODEL_SHA256", "CLASSES", "INPUTS", "INPUT_LENGTH", "INPUT_PACKED", "INPUT_MIN", "INPUT_MAX", "SUMS",
     "SCORES", "UNCLASSIFIED", "SCRATCH_BYTES", "STATIC_SCRATCH", "RAW_FEATURES", "NO_SELFTEST",
-    "NO_CHECK", "CHECKED_BYTES",
+    "NO_CHECK", "CHECKED_BYTES", "CONSTANT_TIME",
 )  # fmt: skip
 
 
@@ -151,6 +151,22 @@ class Program:
     check: CheckProgram
     supports: tuple[str, ...]
     plan: Plan
+
+    @property
+    def constant_time(self) -> bool:
+        """NAME_sums runs the same instructions whatever the inputs are.
+
+        Known from the layouts: no step depends on an input, and no product is a loop over its bits (as it is where the
+        compiler multiplies in software). Comparing a sum with 0 takes no branch on cores of 32 bits where a loop makes
+        a bit of it; straight-line code, scaling, and +1 or -1, are left to the compiler, which may branch.
+        """
+        bits = self.target.word_bits >= 32
+        return all(
+            layer.lowered.layout in FIXED_STEPS
+            and "bit" not in layer.lowered.profile.turns
+            and (layer.epilogue.kind == "sum" or (bits and layer.epilogue.kind == "bit" and layer.lowered.tables))
+            for layer in self.layers
+        )
 
     @property
     def packed(self) -> bool:

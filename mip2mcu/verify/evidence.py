@@ -28,6 +28,7 @@ def as_dict(reports: Sequence[Report]) -> dict[str, Any]:
         "model_sha256": reports[0].model_sha256,
         "vectors": sum(report.vectors for report in reports),
         "mismatches": sum(report.mismatches for report in reports),
+        "passed": all(report.passed for report in reports),
         "targets": [report.as_dict() for report in reports],
     }
 
@@ -93,6 +94,8 @@ def _section(report: Report) -> list[str]:
     if report.sizes is not None and report.sizes.functions:
         rows = [*report.sizes.functions.items(), *report.sizes.objects.items()]
         lines += ["", *_table(("function or table", "bytes"), [(f"`{name}`", f"{size:,}") for name, size in rows])]
+    if report.contradiction is not None:
+        lines += ["", f"**Contradicted:** {report.contradiction}."]
     if report.first_mismatch is not None:
         lines += ["", "```", report.first_mismatch.as_text(), "```"]
     return lines
@@ -140,7 +143,10 @@ def _cost_rows(report: Report) -> Iterable[tuple[str, ...]]:
     for name, cost in report.costs.items():
         span = f"{cost.maximum:,}" if cost.constant else f"{cost.minimum:,} to {cost.maximum:,}"
         stack = "unknown" if cost.stack_bytes is None else f"{cost.stack_bytes:,} bytes"
-        yield name, f"{span} {cost.unit}", "yes" if cost.constant else "no", f"{cost.rows:,}", stack
+        constant = "as counted" if cost.constant else "no"
+        if report.constant_time and name == "sums":
+            constant = f"by structure, {'and ' if cost.constant else 'but not '}as counted"
+        yield name, f"{span} {cost.unit}", constant, f"{cost.rows:,}", stack
 
 
 def _kinds(counts: Mapping[str, int], total: int) -> str:

@@ -52,8 +52,9 @@ Files: TypeAlias = Mapping[str, str]
 class Program:
     """A linked harness, and the object file of the model in it.
 
-    flags        what the model was compiled with
-    has_check    the model checks its tables; C that an older exporter wrote does not
+    flags          what the model was compiled with
+    has_check      the model checks its tables; C that an older exporter wrote does not
+    constant_time  the model says that `sums` runs the same instructions whatever the inputs are, once it is optimised
     """
 
     elf: Path
@@ -63,6 +64,7 @@ class Program:
     toolchain: Toolchain
     flags: tuple[str, ...]
     has_check: bool = False
+    constant_time: bool = False
 
     def stack(self) -> Mapping[str, int]:
         """Most bytes of stack that each function uses, as the compiler knows them; empty where it does not say."""
@@ -148,7 +150,10 @@ def build(
         check_armv6m(elf)
     if core.is_rv32e:
         check_rv32e(elf)
-    program = Program(elf, model_object, name, core, toolchain, flags, _checks(files[f"{name}.h"], name))
+    header = files[f"{name}.h"]
+    checks, constant = (_declares(header, name, macro) for macro in ("CHECKED_BYTES", "CONSTANT_TIME 1"))
+    constant = constant and optimisation != "-O0"
+    program = Program(elf, model_object, name, core, toolchain, flags, checks, constant)
     reason = None if core.simavr_mcu is None else shortage(elf, core, max(program.stack().values()))
     if reason is None:
         return program
@@ -249,8 +254,8 @@ def _scratch_bytes(header: str, name: str) -> int:
     return int(found[1]) if found else 0
 
 
-def _checks(header: str, name: str) -> bool:
-    return f"#define {name.upper()}_CHECKED_BYTES " in header
+def _declares(header: str, name: str, macro: str) -> bool:
+    return f"\n#define {name.upper()}_{macro}" in header
 
 
 @dataclass(frozen=True, eq=False)

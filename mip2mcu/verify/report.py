@@ -75,6 +75,7 @@ class Report:
     sizes            what `predict` (with `quantize` and `pack`, where there are) adds to a firmware; None where unknown
     scratch_bytes    RAM that the caller provides for the tensors between the layers
     costs            of one call, by function; empty where nothing installed counts
+    constant_time    the model says that "sums" runs the same instructions whatever the inputs are
     checks_flash     bytes that "check" and "selftest" add to a firmware that calls them too; empty where unknown
     sources          SHA-256 of each C file that was compiled, by name
     proof            what static analysis found for all inputs, plain values for JSON; None where it was not asked for
@@ -100,6 +101,23 @@ class Report:
     proof: Mapping[str, Any] | None = None
     searched: Mapping[str, Tally] = field(default_factory=dict)
     checks_flash: Mapping[str, int] = field(default_factory=dict)
+    constant_time: bool = False
+
+    @property
+    def contradiction(self) -> str | None:
+        """What the counted rows say against the model's own claims; None where nothing does."""
+        sums = self.costs.get("sums")
+        if not self.constant_time or sums is None or sums.constant:
+            return None
+        return (
+            f"sums is said to take constant time, but took {sums.minimum:,} to {sums.maximum:,} {sums.unit}: "
+            "this compiler made branches of comparisons"
+        )
+
+    @property
+    def passed(self) -> bool:
+        """Nothing differs, and nothing that the model claims is contradicted."""
+        return self.mismatches == 0 and self.contradiction is None
 
     @property
     def vectors(self) -> int:
@@ -137,11 +155,16 @@ class Report:
             "checks_flash_bytes": dict(self.checks_flash),
             "instructions": self._counted("instructions"),
             "cycles": self._counted("cycles"),
+            "constant_time": {"sums": self.constant_time},
+            "contradiction": self.contradiction,
             "stack_bytes": {name: cost.stack_bytes for name, cost in self.costs.items()},
             "sources": dict(self.sources),
             "searched": {kind: {**vars(tally), "missing": tally.missing} for kind, tally in self.searched.items()},
             "proof": None if self.proof is None else dict(self.proof),
         }
+
+    def _claims(self, function: str) -> bool:
+        return self.constant_time and function == "sums"
 
     def _counted(self, unit: str) -> dict[str, Any]:
         return {name: _range(cost) for name, cost in self.costs.items() if cost.unit == unit}
@@ -163,7 +186,10 @@ class Report:
             lines.append(f"packed       {self.packed:,} rows")
         if self.sizes is not None:
             lines.append(_sizes_line(self.sizes, self.scratch_bytes))
-        lines += [_cost_line(name, cost, self.checks_flash.get(name)) for name, cost in self.costs.items()]
+        for name, cost in self.costs.items():
+            lines.append(_cost_line(name, cost, self.checks_flash.get(name), self._claims(name)))
+        if self.contradiction is not None:
+            lines.append(f"contradicted {self.contradiction}")
         lines.append(f"mismatches   {self.mismatches:,}")
         if self.first_mismatch is not None:
             lines.append(self.first_mismatch.as_text())
@@ -204,13 +230,14 @@ def _sizes_line(sizes: Footprint, scratch: int) -> str:
     return line + (f", library calls: {', '.join(sizes.library_calls)}" if sizes.library_calls else "")
 
 
-def _cost_line(name: str, cost: Cost, flash: int | None) -> str:
+def _cost_line(name: str, cost: Cost, flash: int | None, claimed: bool) -> str:
     count = f"{cost.maximum:,}"
     if not cost.constant:
         count = f"{cost.minimum:,} to {count}"
     line = f"{name:<12} {count} {cost.unit}"
     if cost.rows > 1:
-        line += f" ({'the same' if cost.constant else 'counted'} on {cost.rows} rows)"
+        counted = "the same" if cost.constant else "counted"
+        line += f" ({counted} on {cost.rows} rows{', constant time by its structure' if claimed else ''})"
     if cost.stack_bytes is not None:
         line += f", {cost.stack_bytes:,} bytes of stack"
     return line if flash is None else f"{line}, adds {flash:,} bytes of flash"

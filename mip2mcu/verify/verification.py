@@ -190,6 +190,7 @@ def _report(
         costs={} if counter is None else count_costs(comparison, counter),
         sources=sources,
         searched=searched,
+        constant_time=program.constant_time,
         checks_flash=_added(program, called, sizes),
     )
 

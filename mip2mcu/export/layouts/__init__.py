@@ -46,4 +46,7 @@ LAYOUTS: dict[str, Layout] = {
 }
 """Every layout by name; of two that need the same flash, the earlier is taken."""
 
-__all__ = ["LAYOUTS", "Binary", "Encoding", "LayerContext", "Layout", "Lowered", "Work"]
+FIXED_STEPS = frozenset(LAYOUTS) - {"conv", "pool", "filter"}
+"""Layouts whose code runs the same steps whatever the inputs are: no loop and no branch depends on one."""
+
+__all__ = ["FIXED_STEPS", "LAYOUTS", "Binary", "Encoding", "LayerContext", "Layout", "Lowered", "Work"]

@@ -33,6 +33,7 @@ typedef uint8_t motor_input_t;
 #define MOTOR_SCRATCH_BYTES 0 /* memory that the caller must provide */
 
 /* Sums of the last layer. */
+#define MOTOR_CONSTANT_TIME 0
 int motor_sums(
     const motor_input_t input[MOTOR_INPUT_LENGTH],
     int32_t sums[MOTOR_SUMS]);

@@ -34,6 +34,7 @@ typedef uint8_t pen_input_t;
 #define PEN_SCRATCH_BYTES 0 /* memory that the caller must provide */
 
 /* Sums of the last layer. */
+#define PEN_CONSTANT_TIME 0
 int pen_sums(
     const pen_input_t input[PEN_INPUT_LENGTH],
     int32_t sums[PEN_SUMS]);

@@ -60,7 +60,8 @@ int weather_pack(
     const uint8_t bits[WEATHER_INPUTS],
     weather_input_t input[WEATHER_INPUT_LENGTH]);
 
-/* Sums of the last layer. */
+/* Sums of the last layer, by the same instructions whatever the inputs are. */
+#define WEATHER_CONSTANT_TIME 1
 int weather_sums(
     const weather_input_t input[WEATHER_INPUT_LENGTH],
     int32_t sums[WEATHER_SUMS]);
