@@ -13,6 +13,7 @@ from mip2mcu import __version__, console
 from mip2mcu.cli_certify import certify_command
 from mip2mcu.cli_inspect import inspect_command
 from mip2mcu.cli_options import JSON, LABEL, MODEL, TARGET, layout_options
+from mip2mcu.cli_prune import prune_command
 from mip2mcu.cli_train import formulations_command, train_command
 from mip2mcu.dataset import Dataset
 from mip2mcu.errors import Mip2mcuError, UsageError
@@ -60,6 +61,7 @@ main.add_command(train_command)
 main.add_command(formulations_command)
 main.add_command(certify_command)
 main.add_command(inspect_command)
+main.add_command(prune_command)
 
 
 # ---- evaluate ------------------------------------------------------------------------------------------------------

@@ -38,7 +38,7 @@ ROWS = [
     "console",
     "cli_options",
     "cli_inspect",
-    "cli_train cli_certify",
+    "cli_train cli_certify cli_prune",
     "cli",
     "__main__",
 ]

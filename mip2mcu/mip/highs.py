@@ -12,6 +12,7 @@ from typing import Any
 
 import highspy
 import numpy as np
+from numpy.typing import NDArray
 
 from mip2mcu.errors import InfeasibleError, NoSolutionError, SolverError
 from mip2mcu.mip.matrix import FloatArray, Matrix
@@ -193,6 +194,32 @@ def run(
     if observer.error is not None:
         raise observer.error
     return _outcome(highs, matrix, limits, stage)
+
+
+class Session:
+    """One model that grows: rows are added between solves, and linear programs go on from the last basis."""
+
+    def __init__(self, matrix: Matrix, limits: Limits, *, stage: str, listener: Listener, stop: Stop) -> None:
+        """Load ``matrix``; the limits hold for each solve."""
+        self._matrix, self._limits, self._stage = matrix, limits, stage
+        self._highs = _configured(limits)
+        _load(self._highs, matrix)
+        self._observer = _Observer(stage, listener, stop)
+        self._observer.watch(self._highs)
+
+    def add_row(self, low: float, high: float, columns: NDArray[np.int32], values: FloatArray) -> None:
+        """Add ``low <= sum values * x[columns] <= high``."""
+        if self._highs.addRow(low, high, len(columns), columns, values) == highspy.HighsStatus.kError:
+            raise SolverError(f"{self._stage}: HiGHS refused a row: a coefficient or bound is not finite")
+
+    def solve(self, seconds: float | None) -> Outcome:
+        """Solve what there is now, within ``seconds``; raises `NoSolutionError` without a feasible point."""
+        if seconds is not None:  # HiGHS counts all solves of one object together
+            _set(self._highs, "time_limit", self._highs.getRunTime() + max(seconds, 0.0))
+        self._highs.run()
+        if self._observer.error is not None:
+            raise self._observer.error
+        return _outcome(self._highs, self._matrix, self._limits, self._stage)
 
 
 def _outcome(highs: highspy.Highs, matrix: Matrix, limits: Limits, stage: str) -> Outcome:

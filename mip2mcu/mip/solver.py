@@ -136,7 +136,7 @@ class Solve:
 def check_solver(solver: Solver) -> None:
     """Raise `SolverError` now rather than after long work where the solver is missing or refuses an option."""
     if solver.name == "highs":
-        highs.check(_limits(solver))
+        highs.check(limits_of(solver))
     else:
         _try_out(replace(solver, time_limit=None if solver.time_limit is None else max(solver.time_limit, 10.0)))
 
@@ -219,7 +219,7 @@ def solve_matrix(
 ) -> tuple[FloatArray, Solve]:
     """Values (columns,) of the incumbent of ``matrix`` and the record; always by HiGHS."""
     began = time.monotonic()
-    outcome = highs.run(matrix, _limits(solver), start=start, stage=stage, listener=listener, stop=stop)
+    outcome = highs.run(matrix, limits_of(solver), start=start, stage=stage, listener=listener, stop=stop)
     record = Solve(
         stage=stage,
         status=outcome.status,
@@ -255,7 +255,8 @@ def lp_text(model: pyo.ConcreteModel) -> str:
     return stream.getvalue()
 
 
-def _limits(solver: Solver) -> highs.Limits:
+def limits_of(solver: Solver) -> highs.Limits:
+    """What HiGHS needs to know of ``solver``."""
     return highs.Limits(
         seconds=solver.time_limit,
         nodes=solver.node_limit,

@@ -1,0 +1,200 @@
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from mip2mcu.cli import main
+from mip2mcu.cli_prune import METHOD_NAMES
+from mip2mcu.dataset import Dataset
+from mip2mcu.errors import DatasetError, UsageError
+from mip2mcu.evaluation import evaluate
+from mip2mcu.mip.solver import Solver
+from mip2mcu.network import Network
+from mip2mcu.prune import METHODS, Pruning, Scoring, Training, prune, prune_to_fit, trained, transferred
+from mip2mcu.prune.float_network import FloatPool
+from mip2mcu.prune.run import bytes_for
+from mip2mcu.prune.training import _slopes, random_network
+from tests.float_networks import conv_network, dense_network, labelled_by
+
+
+def loss(network, inputs, labels):
+    scores = network.scores(inputs)
+    return (np.log(np.exp(scores).sum(axis=1)) - scores[np.arange(len(labels)), labels]).mean()
+
+
+@pytest.mark.parametrize("make", [dense_network, conv_network, lambda: conv_network(average=True)])
+def test_slopes_are_differences_of_the_loss(make):
+    network, rng = make(), np.random.default_rng(0)
+    inputs, labels = rng.uniform(0, 0.5, (6, int(np.prod(network.input_shape)))), rng.integers(0, 3, 6)
+    slopes = _slopes(network, inputs, labels)
+    for position, k in enumerate(network.weighted):
+        layer = network.at(k)
+        for matrix_part, shape in ((True, layer.matrix.shape), (False, layer.bias.shape)):
+            at = tuple(int(rng.integers(0, side)) for side in shape)
+            ends = []
+            for step in (1e-5, -1e-5):
+                matrix, bias = layer.matrix.copy(), layer.bias.copy()
+                (matrix if matrix_part else bias)[at] += step
+                ends.append(loss(network.with_layer(k, layer.with_matrix(matrix, bias)), inputs, labels))
+            slope = slopes[2 * position + (not matrix_part)][at]
+            assert slope == pytest.approx((ends[0] - ends[1]) / 2e-5, abs=1e-6)
+
+
+def test_a_network_learns_what_another_one_knows():
+    teacher = dense_network((4, 6, 3))
+    data = labelled_by(teacher, rows=400, high=255)
+    start = random_network(dense_network((4, 16, 3)).layers, (4,))
+    network = trained(start, data.inputs.astype(float), data.labels, Training(epochs=30, rate=0.02))
+    assert start.accuracy(data.inputs, data.labels) < 0.9 < network.accuracy(data.inputs, data.labels)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_gives_a_network_of_the_wanted_size(method):
+    network = dense_network((6, 10, 8, 3))
+    data = labelled_by(network, rows=300)
+    result = prune(network, data, Pruning(0.5, method), test=data, solver=Solver(time_limit=3))
+    assert [step.name for step in result.steps] == ["float", "pruned", "refitted", "quantised"]
+    assert [step.widths for step in result.steps] == [(10, 8), (5, 4), (5, 4), (5, 4)]
+    assert result.steps[0].accuracy == 1.0
+    assert result.steps[-1].accuracy == result.steps[-1].test_accuracy == evaluate(result.network, data).accuracy
+    assert result.steps[-1].bytes == bytes_for(network, (5, 4))
+    assert json.dumps(result.as_dict())
+
+
+def test_all_steps_of_a_convolutional_network():
+    network = conv_network()
+    data = labelled_by(network, rows=300)
+    pruning = Pruning(0.8, "spread", lossless=True, fine_tune=3)
+    result = prune(network, data, pruning, solver=Solver(time_limit=3))
+    names = ["float", "lossless", "pruned", "refitted", "fine-tuned", "quantised"]
+    assert [step.name for step in result.steps] == names
+    assert result.steps[-1].test_accuracy is None
+    assert abs(result.steps[-1].accuracy - result.steps[-2].accuracy) < 0.03
+
+
+def test_the_same_call_gives_the_same_network():
+    network = dense_network((6, 10, 8, 3))
+    data = labelled_by(network)
+    first, second = (prune(network, data, Pruning(0.5, "oamip")).network.sha256 for _ in range(2))
+    assert first == second
+
+
+def test_a_limit_of_flash_is_kept_with_as_many_units_as_fit():
+    network = dense_network((6, 30, 20, 3))
+    data = labelled_by(network)
+
+    def measure(made):
+        return 100 + sum(layer.weights.size + 8 * layer.units for layer in made.layers)
+
+    result = prune_to_fit(network, data, Pruning(method="spread"), 700, measure)
+    assert 600 < measure(result.network) <= 700
+    with pytest.raises(UsageError, match="even one unit a layer takes"):
+        prune_to_fit(network, data, Pruning(method="spread"), 120, measure)
+
+
+def test_a_threshold_of_scores():
+    network = dense_network((6, 10, 8, 3))
+    data = labelled_by(network)
+    result = prune(network, data, Pruning(method="oamip", scoring=Scoring(threshold=0.1)))
+    found = result.selection
+    assert all((own[kept] >= 0.1).all() for own, kept in zip(found.scores, found.kept, strict=True))
+    with pytest.raises(UsageError, match="largest threshold possible"):
+        prune(network, data, Pruning(method="oamip", scoring=Scoring(threshold=1.5)))
+
+
+def test_a_mask_is_transferred_to_other_data_by_training():
+    network = dense_network((6, 32, 16, 3))
+    data, other = labelled_by(network), labelled_by(dense_network((6, 4, 3), seed=5))
+    selection = prune(network, data, Pruning(0.5, "spread")).selection
+    fresh = random_network(network.layers, (6,), seed=1)
+    moved = transferred(fresh, selection, other, Training(epochs=40, rate=0.02))
+    assert moved.widths == (16, 8)
+    assert moved.accuracy(other.inputs, other.labels) > 0.8
+
+
+def test_options_that_cannot_be_meant():
+    for options in ({"method": "magic"}, {"repair": "glue"}, {"fine_tune": -1}):
+        with pytest.raises(UsageError):
+            Pruning(**options)
+    network = dense_network()
+    with pytest.raises(UsageError, match="smallest share possible"):
+        prune(network, labelled_by(network), Pruning(0.05))
+    unlabelled = Dataset(np.zeros((2, 6)), [-1, -1], ("0", "1", "2"), np.zeros(6), np.ones(6))
+    with pytest.raises(DatasetError, match="--label"):
+        prune(network, unlabelled, Pruning())
+
+
+# ---- command line
+
+
+def files(tmp_path, network, high=15):
+    data = labelled_by(network, rows=200, high=high)
+    arrays = {f"weights_{i}": network.at(k).matrix for i, k in enumerate(network.weighted)}
+    arrays |= {f"bias_{i}": network.at(k).bias for i, k in enumerate(network.weighted)}
+    np.savez(tmp_path / "net.npz", **arrays)
+    lines = [",".join([*map(str, row), str(label)]) for row, label in zip(data.inputs, data.labels, strict=True)]
+    header = ",".join([f"x{i}" for i in range(data.inputs.shape[1])] + ["label"])
+    (tmp_path / "data.csv").write_text("\n".join([header, *lines]) + "\n")
+    return str(tmp_path / "net.npz"), str(tmp_path / "data.csv"), str(tmp_path / "pruned.json")
+
+
+def run(*arguments):
+    return CliRunner().invoke(main, ["prune", *arguments])
+
+
+def test_the_command_prunes_and_writes_a_model(tmp_path):
+    net, data, out = files(tmp_path, dense_network((6, 10, 8, 3)))
+    done = run(net, "--data", data, "--test", data, "--out", out, "--keep", "50%", "--method", "spread")
+    assert done.exit_code == 0, done.output
+    lines = [line.split() for line in done.output.splitlines()]
+    assert ["float", "10-8", "185", "740", "100.00", "%", "100.00", "%"] in lines
+    assert [line[:4] for line in lines if line and line[0] == "quantised"] == [["quantised", "5-4", "74", "146"]]
+    assert Network.load(out).layers[0].units == 5
+
+
+def test_the_command_in_json_with_a_limit_of_flash(tmp_path):
+    net, data, out = files(tmp_path, dense_network((6, 30, 20, 3)))
+    done = run(net, "--data", data, "--out", out, "--max-flash", "1100", "--method", "magnitude", "--json")
+    assert done.exit_code == 0, done.output
+    assert [step["name"] for step in json.loads(done.output)["steps"]] == ["float", "pruned", "refitted", "quantised"]
+
+
+def test_scales_may_be_fractions_and_wrong_ones_are_noticed(tmp_path):
+    net, data, out = files(tmp_path, dense_network())
+    scaled = run(net, "--data", data, "--out", out, "--input-scale", "15/15", "--keep", "1", "--method", "random")
+    assert ["float", "5-4", "74", "296", "100.00", "%", "-"] in [line.split() for line in scaled.output.splitlines()]
+    wrong = run(net, "--data", data, "--out", out, "--input-scale=-40", "--keep", "1", "--method", "random")
+    assert "was it trained on scaled inputs? See --input-scale" in wrong.output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--keep", "60%", "--max-flash", "4k"], "give one of them"),
+        (["--threshold", "0.1"], "about the scores of --method oamip"),
+        (["--keep", "most"], "'most' is no share such as 60%"),
+        (["--keep", "5%"], "the smallest share possible is 12.5 %"),
+        (["--input-scale", "1/0"], "'1/0' is no number such as 0.5 or 1/255"),
+        (["--input-scale", "0"], "finite and not 0"),
+        (["--input-range", "9,0"], "is not LOW,HIGH"),
+        (["--input-range", "0,9"], "outside input_range 0..9"),
+        (["--out", "missing/net.json"], "the folder missing does not exist"),
+    ],
+)
+def test_bad_input_ends_in_one_sentence(tmp_path, arguments, message):
+    net, data, out = files(tmp_path, dense_network())
+    done = run(net, "--data", data, *([] if "--out" in arguments else ["--out", out]), *arguments)
+    assert done.exit_code == 2
+    assert message in done.output.replace("\n", " ")
+    assert "Traceback" not in done.output
+
+
+def test_the_command_knows_all_methods():
+    assert tuple(METHODS) == METHOD_NAMES
+
+
+def test_pools_have_no_parameters():
+    assert random_network(conv_network().layers, (1, 8, 8)).layers[1] == FloatPool((2, 2), (2, 2))
