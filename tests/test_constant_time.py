@@ -58,7 +58,20 @@ def counted(entry, network, target, folder):
     return set(counter.count(program.elf, core, request, ("model_sums",))["model_sums"].calls)
 
 
-PLACES = [("cortex-m0", layout) for layout in sorted(FIXED_STEPS)] + [
+def takes(target, layout, network):
+    with suppress(ExportError):
+        generate(network, target, layout=layout)
+        return True
+    return False
+
+
+def first_core(layout):
+    """The least able Cortex-M that has the layout for a network below."""
+    cores = ("cortex-m0", "cortex-m4", "cortex-m55")
+    return next((core for core in cores if any(takes(core, layout, n) for n in NETWORKS.values())), None)
+
+
+PLACES = [(first_core(layout), layout) for layout in sorted(FIXED_STEPS - {"bit_columns"})] + [
     ("avr", "grouped_delta8"), ("avr", "compressed"), ("avr", "unrolled"), ("avr", "bit_planes"),
     ("rv32ec", "grouped_index8"), ("rv32ec", "ternary2"), ("rv32imc", "dense"), ("cortex-m4", "csr8"),
 ]  # fmt: skip
@@ -66,14 +79,12 @@ PLACES = [("cortex-m0", layout) for layout in sorted(FIXED_STEPS)] + [
 
 @pytest.mark.parametrize(("target", "layout"), PLACES)
 def test_a_layer_of_fixed_steps_takes_the_same_time_for_all_inputs(target, layout, tmp_path):
-    tried = 0
-    for network in NETWORKS.values():
-        with suppress(ExportError):
-            entry = generate(network, target, layout=layout)
-            assert entry.program.constant_time
-            assert len(counted(entry, network, target, tmp_path)) == 1
-            tried += 1
-    assert tried > 0 or layout == "bit_columns"
+    networks = [network for network in NETWORKS.values() if takes(target, layout, network)]
+    assert networks
+    for network in networks:
+        entry = generate(network, target, layout=layout)
+        assert entry.program.constant_time
+        assert len(counted(entry, network, target, tmp_path)) == 1
 
 
 @pytest.mark.parametrize("target", ["cortex-m0", "cortex-m4", "rv32imc"])
