@@ -9,12 +9,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from elftools.elf.elffile import ELFFile
 
 from mip2mcu.errors import ToolMissingError, VerifyError
 from mip2mcu.export import TARGETS, export
 from mip2mcu.verify import host_tools, verify
 from mip2mcu.verify.cores import CORES, core_for
-from mip2mcu.verify.runners import RUNNERS, counting_runner, find_runner, runners_for
+from mip2mcu.verify.runners import RUNNERS, counting_runner, find_runner, qemu, runners_for
 from mip2mcu.verify.runners import simavr as simavr_module
 from mip2mcu.verify.runners.qemu import QemuRunner
 from mip2mcu.verify.runners.simavr import SimavrRunner
@@ -150,11 +151,36 @@ def test_the_plug_in_counts_what_is_executed_on_a_cortex_m55(tmp_path):
     assert count.calls == (5, 7, 21)
 
 
+QEMU_9 = "Could not load plugin x: plugin requires API version 1, but this QEMU supports only a minimum version of 2"
+
+
+@pytest.mark.parametrize(
+    ("answers", "version"),
+    [([""], 1), ([QEMU_9, ""], 2), (["-plugin: invalid option"], None), ([QEMU_9, QEMU_9], None)],
+)
+def test_the_plug_in_is_made_for_the_interface_that_qemu_wants(answers, version, monkeypatch):
+    require(shutil.which("gcc") or shutil.which("clang"), "no compiler for this computer")
+    left = list(answers)
+    monkeypatch.setattr(qemu, "_refusal", lambda program, plugin: left.pop(0))
+    plugin = qemu._plugin.__wrapped__("qemu-system-arm")
+    assert left == []
+    assert (None if plugin is None else exported_number(plugin, "qemu_plugin_version")) == version
+
+
+def exported_number(shared_object, name):
+    with shared_object.open("rb") as stream:
+        elf = ELFFile(stream)
+        symbol = elf.get_section_by_name(".dynsym").get_symbol_by_name(name)[0]
+        section = elf.get_section(symbol["st_shndx"])
+        start = symbol["st_value"] - section["sh_addr"]
+        return int.from_bytes(section.data()[start : start + 4], "little")
+
+
 @pytest.mark.parametrize("target", [core.name for core in CORES.values() if core.unicorn_model])
 def test_qemus_plug_in_counts_what_unicorn_counts(target, tmp_path):
     core = CORES[target]
     require(RUNNERS["qemu"].is_installed(core), f"{target} needs qemu: {RUNNERS['qemu'].install}")
-    require(QemuRunner().can_count(core), "QEMU's plug-in cannot be made: no compiler, or a QEMU newer than 8")
+    require(QemuRunner().can_count(core), "QEMU's plug-in cannot be made: no compiler, or a QEMU that loads none")
     on_core = harness(quantized_network(), TARGETS[target], tmp_path)
     rows = np.random.default_rng(3).integers(0, 900, (9, 3))
     program, functions = on_core.program, ("model_quantize",)
@@ -256,6 +282,17 @@ def test_a_model_that_outgrows_an_atmega328p_runs_on_an_atmega2560():
     assert (small.mismatches, small.runner.split()[-1]) == (0, "(atmega328p)")
     assert (large.mismatches, large.runner.split()[-1]) == (0, "(atmega2560)")
     assert "-mmcu=atmega2560" in large.flags
+
+
+def test_a_model_that_outgrows_the_fast_memory_of_the_m55_board_runs_in_its_outer_memory(monkeypatch):
+    require_ways(TARGETS["cortex-m55"], "qemu")
+    inside = CORES["cortex-m55"].memory
+    assert verify(vote_network(), "cortex-m55", vectors=20).mismatches == 0
+    small = replace(inside, flash=replace(inside.flash, length=8 * 1024))
+    monkeypatch.setitem(CORES, "cortex-m55", replace(CORES["cortex-m55"], memory=small))
+    assert CORES["cortex-m55"].roomy().memory.flash.length >= 8 * 1024**2
+    report = verify(vote_network(), "cortex-m55", vectors=20)
+    assert (report.mismatches, report.runner.split()[-1]) == (0, "(mps3-an547)")
 
 
 def test_a_model_that_outgrows_every_chip_is_refused_with_the_numbers():

@@ -6,9 +6,13 @@
  * instruction to its return, both included, called functions too. The instruction that is executed before the first one
  * is the call, so the function returns behind it.
  *
- * Debian's QEMU has no header for plug-ins; what is used of its interface is declared here (version 1 of it, which QEMU
- * 4.2 to 8.2 offers).
+ * Debian's QEMU has no header for plug-ins; what is used of its interface is declared here. QEMU 4.2 to 8.2 want version
+ * 1 of it, QEMU 9 version 2: these declarations are the same in both. The macro INTERFACE says which one it shall be.
  */
+#if !defined(INTERFACE)
+#define INTERFACE 1
+#endif
+
 #include <inttypes.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -36,7 +40,7 @@ uint64_t qemu_plugin_insn_vaddr(const struct qemu_plugin_insn *insn);
 EXPORT extern int qemu_plugin_version;
 EXPORT int qemu_plugin_install(qemu_plugin_id_t id, const qemu_info_t *info, int argc, char **argv);
 
-int qemu_plugin_version = 1;
+int qemu_plugin_version = INTERFACE;
 
 static uintptr_t function;
 static uintptr_t end_of_last; /* behind the instruction before this one */

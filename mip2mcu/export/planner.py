@@ -244,7 +244,10 @@ def _refusal(task: Task, every: list[Candidate]) -> ExportError:
     if overflow is not None:
         return ExportError(overflow.refusal)
     near = [candidate for candidate in every if not candidate.is_of_another_kind] or every
-    listed = "; ".join(dict.fromkeys(f"{candidate.layout} {candidate.refusal}" for candidate in near))
+    names: dict[str, dict[str, None]] = {}
+    for candidate in near:
+        names.setdefault(candidate.refusal, {})[candidate.layout] = None
+    listed = "; ".join(f"{', '.join(refusing)}{':' * (len(refusing) > 1)} {why}" for why, refusing in names.items())
     index, kind, target = task.context.index, type(task.layer).__name__.removeprefix("Pooled"), task.context.target
     text = f"layer {index} ({kind}) fits no layout for target {target.name}: {listed}"
     if len({candidate.layout for candidate in every}) > 1:

@@ -304,9 +304,8 @@ def _calls(scratch: Scratch, first: str) -> tuple[str, ...]:
 
 def _supports(layers: tuple[LayerProgram, ...], decision: DecisionProgram) -> tuple[str, ...]:
     """Partials of ``templates/support/`` that the program needs, each once."""
-    apart = ("not_inlined",) if any(layer.apart for layer in layers) else ()
     of_layers = (support for layer in layers for support in layer.lowered.supports)
-    return tuple(dict.fromkeys((*apart, *of_layers, *decision.supports)))
+    return tuple(dict.fromkeys(("not_inlined", *of_layers, *decision.supports)))
 
 
 def _kind(network: Network, steps: tuple[Step, ...], k: int) -> Binary | None:

@@ -24,8 +24,8 @@ from mip2mcu.verify.runners.image import read_image
 _PROGRAMS = {"cortex-m": "qemu-system-arm", "riscv": "qemu-system-riscv32"}
 """By the folder of a core's start-up code."""
 _PLUGIN_FLAGS = ("-shared", "-fPIC")
-_OLD_PLUGINS_UP_TO = 8
-"""Major version of QEMU up to which the plug-in's interface is understood."""
+_LEAST_VERSION = re.compile(r"only a minimum version of (\d+)")
+"""How QEMU refuses a plug-in of an interface that it no longer has, and which one it wants."""
 
 
 @dataclass(frozen=True)
@@ -47,8 +47,7 @@ class QemuRunner:
 
     def can_count(self, core: Core) -> bool:
         """Whether QEMU loads the plug-in, and a compiler makes it."""
-        major = re.search(r"version (\d+)", _version(_PROGRAMS[core.folder]))
-        return major is not None and int(major[1]) <= _OLD_PLUGINS_UP_TO and _plugin() is not None
+        return _plugin(_PROGRAMS[core.folder]) is not None
 
     def version(self, core: Core) -> str:
         """QEMU's version and the board."""
@@ -77,7 +76,7 @@ class QemuRunner:
         with tempfile.TemporaryDirectory(prefix="mip2mcu-qemu-") as name:
             folder = Path(name)
             (folder / "frames.in").write_bytes(frames)
-            plugin = f"{_plugin()},address={address},counts=counts.txt"
+            plugin = f"{_plugin(_PROGRAMS[core.folder])},address={address},counts=counts.txt"
             self._start(program.resolve(), core, folder, ("-plugin", plugin))
             return tuple(int(line) for line in (folder / "counts.txt").read_text(encoding="ascii").split())
 
@@ -114,5 +113,30 @@ def _version(program: str) -> str:
     return done.stdout.splitlines()[0].strip() if done.stdout else "QEMU of unknown version"
 
 
-def _plugin() -> Path | None:
-    return host_tool("qemu/count.c", _PLUGIN_FLAGS)
+@cache
+def _plugin(program: str) -> Path | None:
+    """The plug-in, made for the interface that this QEMU has; None where it loads none, or no compiler makes one.
+
+    Of version 2 (QEMU 9) and later nothing is known but that they name the version that they want at least: what the
+    plug-in uses of the interface has the same names and types in all versions so far.
+    """
+    wanted = 1
+    while True:
+        tool = host_tool("qemu/count.c", (*_PLUGIN_FLAGS, f"-DINTERFACE={wanted}"))
+        refusal = "no compiler" if tool is None else _refusal(program, tool)
+        least = _LEAST_VERSION.search(refusal)
+        if least is None or int(least[1]) <= wanted:
+            return None if refusal else tool
+        wanted = int(least[1])
+
+
+def _refusal(program: str, plugin: Path) -> str:
+    """What QEMU says when it cannot load ``plugin``; empty where it can."""
+    with tempfile.TemporaryDirectory(prefix="mip2mcu-qemu-") as folder:
+        call = [program, "-M", "none", "-display", "none", "-serial", "none", "-monitor", "stdio"]
+        call += ["-plugin", f"{plugin},address=0,counts=counts.txt"]
+        try:
+            done = subprocess.run(call, cwd=folder, input=b"quit\n", capture_output=True, timeout=60, check=False)
+        except (OSError, subprocess.TimeoutExpired) as error:
+            return f"{program} cannot be started: {error}"
+    return "" if done.returncode == 0 else done.stderr.decode(errors="replace") or "QEMU failed"

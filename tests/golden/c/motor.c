@@ -186,23 +186,43 @@ static uint32_t selftest_mix(uint32_t hash, uint32_t value)
     return (((hash << 5) | (hash >> 27)) ^ value) + 0x9E3779B9U;
 }
 
+/* Hash of the sums of one input, from `hash` on. */
+static NOT_INLINED uint32_t selftest_summed(
+    const motor_input_t input[MOTOR_INPUT_LENGTH],
+    uint32_t hash)
+{
+    int32_t sums[MOTOR_SUMS];
+    uint32_t k;
+
+    (void)motor_sums(input, sums);
+    for (k = 0U; k < MOTOR_SUMS; k++) {
+        hash = selftest_mix(hash, (uint32_t)sums[k]);
+    }
+    return hash;
+}
+
+/* Hash of the scores of one input, from `hash` on. */
+static NOT_INLINED uint32_t selftest_scored(
+    const motor_input_t input[MOTOR_INPUT_LENGTH],
+    uint32_t hash)
+{
+    int32_t scores[MOTOR_SCORES];
+    uint32_t k;
+
+    (void)motor_scores(input, scores);
+    for (k = 0U; k < MOTOR_SCORES; k++) {
+        hash = selftest_mix(hash, (uint32_t)scores[k]);
+    }
+    return hash;
+}
+
 /* Hash of the sums, scores, class and margin of one input, from `hash` on. */
 static uint32_t selftest_hash(
     const motor_input_t input[MOTOR_INPUT_LENGTH],
     uint32_t hash)
 {
-    int32_t sums[MOTOR_SUMS];
-    int32_t scores[MOTOR_SCORES];
-    uint32_t k;
-
-    (void)motor_sums(input, sums);
-    (void)motor_scores(input, scores);
-    for (k = 0U; k < MOTOR_SUMS; k++) {
-        hash = selftest_mix(hash, (uint32_t)sums[k]);
-    }
-    for (k = 0U; k < MOTOR_SCORES; k++) {
-        hash = selftest_mix(hash, (uint32_t)scores[k]);
-    }
+    hash = selftest_summed(input, hash);
+    hash = selftest_scored(input, hash);
     hash = selftest_mix(hash, (uint32_t)motor_predict(input));
     return selftest_mix(hash, (uint32_t)motor_margin(input));
 }

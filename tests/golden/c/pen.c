@@ -50,6 +50,31 @@ static const int8_t layer4_bias[3] = {
     0, -20, -90
 };
 
+/* Inlined into one function, loops and sums of several layers would compete for its registers. */
+#if defined(__GNUC__)
+#define NOT_INLINED __attribute__((noinline))
+#else
+#define NOT_INLINED
+#endif
+
+/* These keep loads and sums in the order that is written: a compiler that is free to mix thousands of them runs out of
+ * registers, and folds a moving base back into offsets that no load reaches. They have no effect on any value. */
+#if defined(__GNUC__)
+#if defined(__thumb__) && !defined(__thumb2__)
+#define SETTLE(variable) __asm__ __volatile__("" : "+l"(variable) : : "memory")
+#else
+#define SETTLE(variable) __asm__ __volatile__("" : "+r"(variable) : : "memory")
+#endif
+#if defined(__AVR__)
+#define SETTLE_BASE(pointer) __asm__ __volatile__("" : "+b"(pointer) : : "memory")
+#else
+#define SETTLE_BASE(pointer) SETTLE(pointer)
+#endif
+#else
+#define SETTLE(variable) ((void)0)
+#define SETTLE_BASE(pointer) ((void)0)
+#endif
+
 /* Sums of 4 neighbouring columns of a channel of layer 0; the first one's window begins at `window`. */
 static void layer0_sums(
     const uint8_t *window,
@@ -132,7 +157,7 @@ static void layer0_fill(
  * Every partial sum lies in [-2100, 2000], so int32_t cannot overflow.
  * output[j] is the sum, cut at 0, scaled and rounded to 0..255; the product stays below 2^32.
  */
-static void layer0_apply(
+static NOT_INLINED void layer0_apply(
     const uint8_t input[48],
     uint8_t output[24],
     uint8_t band[80],
@@ -237,7 +262,7 @@ static void layer2_sums(
  * Every partial sum lies in [-832, 1828], so int32_t cannot overflow.
  * output[j] is the sum, cut at 0, scaled and rounded to 0..255; the product stays below 2^32.
  */
-static void layer2_apply(
+static NOT_INLINED void layer2_apply(
     const uint8_t input[24],
     uint8_t output[2],
     uint32_t line[4])
@@ -286,25 +311,43 @@ static void layer2_apply(
     }
 }
 
-/* Layer 4: 2 inputs, 3 units, dense int8_t weights.
+/* Layer 4: 2 inputs, 3 units, dense int8_t weights, 4 units in a pass.
  * Every partial sum lies in [-585, 760], so int32_t cannot overflow.
  */
-static void layer4_apply(
+static NOT_INLINED void layer4_apply(
     const uint8_t input[2],
     int32_t output[3])
 {
     const int8_t *row = layer4_weights;
-    uint32_t j;
+    uint32_t j = 0U;
 
-    for (j = 0U; j < 3U; j++) {
-        int32_t sum = layer4_bias[j];
-        uint32_t i;
+    {
+        const uint8_t *x = input;
+        const int8_t *row0 = row;
+        const int8_t *row1 = row + 2;
+        const int8_t *row2 = row + 4;
+        int32_t sum0 = layer4_bias[j];
+        int32_t sum1 = layer4_bias[j + 1U];
+        int32_t sum2 = layer4_bias[j + 2U];
+        int32_t sum;
+        int32_t value;
 
-        for (i = 0U; i < 2U; i++) {
-            sum += (int32_t)row[i] * (int32_t)input[i];
-        }
-        row += 2;
+        value = x[0];
+        sum0 += (int32_t)row0[0] * value;
+        sum1 += (int32_t)row1[0] * value;
+        sum2 += (int32_t)row2[0] * value;
+        SETTLE(sum0);
+        value = x[1];
+        sum0 += (int32_t)row0[1] * value;
+        sum1 += (int32_t)row1[1] * value;
+        sum2 += (int32_t)row2[1] * value;
+        SETTLE(sum0);
+        sum = sum0;
         output[j] = sum;
+        sum = sum1;
+        output[(j + 1U)] = sum;
+        sum = sum2;
+        output[(j + 2U)] = sum;
     }
 }
 
@@ -442,23 +485,43 @@ static uint32_t selftest_mix(uint32_t hash, uint32_t value)
     return (((hash << 5) | (hash >> 27)) ^ value) + 0x9E3779B9U;
 }
 
+/* Hash of the sums of one input, from `hash` on. */
+static NOT_INLINED uint32_t selftest_summed(
+    const pen_input_t input[PEN_INPUT_LENGTH],
+    uint32_t hash)
+{
+    int32_t sums[PEN_SUMS];
+    uint32_t k;
+
+    (void)pen_sums(input, sums);
+    for (k = 0U; k < PEN_SUMS; k++) {
+        hash = selftest_mix(hash, (uint32_t)sums[k]);
+    }
+    return hash;
+}
+
+/* Hash of the scores of one input, from `hash` on. */
+static NOT_INLINED uint32_t selftest_scored(
+    const pen_input_t input[PEN_INPUT_LENGTH],
+    uint32_t hash)
+{
+    int32_t scores[PEN_SCORES];
+    uint32_t k;
+
+    (void)pen_scores(input, scores);
+    for (k = 0U; k < PEN_SCORES; k++) {
+        hash = selftest_mix(hash, (uint32_t)scores[k]);
+    }
+    return hash;
+}
+
 /* Hash of the sums, scores, class and margin of one input, from `hash` on. */
 static uint32_t selftest_hash(
     const pen_input_t input[PEN_INPUT_LENGTH],
     uint32_t hash)
 {
-    int32_t sums[PEN_SUMS];
-    int32_t scores[PEN_SCORES];
-    uint32_t k;
-
-    (void)pen_sums(input, sums);
-    (void)pen_scores(input, scores);
-    for (k = 0U; k < PEN_SUMS; k++) {
-        hash = selftest_mix(hash, (uint32_t)sums[k]);
-    }
-    for (k = 0U; k < PEN_SCORES; k++) {
-        hash = selftest_mix(hash, (uint32_t)scores[k]);
-    }
+    hash = selftest_summed(input, hash);
+    hash = selftest_scored(input, hash);
     hash = selftest_mix(hash, (uint32_t)pen_predict(input));
     return selftest_mix(hash, (uint32_t)pen_margin(input));
 }

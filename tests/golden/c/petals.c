@@ -28,6 +28,13 @@ static const int16_t layer0_bias[3] = {
     120, 40, -160
 };
 
+/* Inlined into one function, loops and sums of several layers would compete for its registers. */
+#if defined(__GNUC__)
+#define NOT_INLINED __attribute__((noinline))
+#else
+#define NOT_INLINED
+#endif
+
 /* These keep loads and sums in the order that is written: a compiler that is free to mix thousands of them runs out of
  * registers, and folds a moving base back into offsets that no load reaches. They have no effect on any value. */
 #if defined(__GNUC__)
@@ -243,30 +250,51 @@ static uint32_t selftest_mix(uint32_t hash, uint32_t value)
     return (((hash << 5) | (hash >> 27)) ^ value) + 0x9E3779B9U;
 }
 
+/* Hash of the sums of one input, from `hash` on. */
+static NOT_INLINED uint32_t selftest_summed(
+    const petals_input_t input[PETALS_INPUT_LENGTH],
+    uint32_t hash)
+{
+    int32_t sums[PETALS_SUMS];
+    uint32_t k;
+
+    (void)petals_sums(input, sums);
+    for (k = 0U; k < PETALS_SUMS; k++) {
+        hash = selftest_mix(hash, (uint32_t)sums[k]);
+    }
+    return hash;
+}
+
+/* Hash of the scores of one input, from `hash` on. */
+static NOT_INLINED uint32_t selftest_scored(
+    const petals_input_t input[PETALS_INPUT_LENGTH],
+    uint32_t hash)
+{
+    int32_t scores[PETALS_SCORES];
+    uint32_t k;
+
+    (void)petals_scores(input, scores);
+    for (k = 0U; k < PETALS_SCORES; k++) {
+        hash = selftest_mix(hash, (uint32_t)scores[k]);
+    }
+    return hash;
+}
+
 /* Hash of the sums, scores, class and margin of one input, from `hash` on. */
 static uint32_t selftest_hash(
     const petals_input_t input[PETALS_INPUT_LENGTH],
     uint32_t hash)
 {
-    int32_t sums[PETALS_SUMS];
-    int32_t scores[PETALS_SCORES];
-    uint32_t k;
-
-    (void)petals_sums(input, sums);
-    (void)petals_scores(input, scores);
-    for (k = 0U; k < PETALS_SUMS; k++) {
-        hash = selftest_mix(hash, (uint32_t)sums[k]);
-    }
-    for (k = 0U; k < PETALS_SCORES; k++) {
-        hash = selftest_mix(hash, (uint32_t)scores[k]);
-    }
+    hash = selftest_summed(input, hash);
+    hash = selftest_scored(input, hash);
     hash = selftest_mix(hash, (uint32_t)petals_predict(input));
     return selftest_mix(hash, (uint32_t)petals_margin(input));
 }
 
-/* Draws raw features of any magnitude; returns the generator's next state. */
-static uint32_t selftest_raw(petals_raw_t raw[PETALS_RAW_FEATURES], uint32_t state)
+/* Draws raw features of any magnitude and quantizes them; returns the generator's next state. */
+static NOT_INLINED uint32_t selftest_drawn(petals_input_t input[PETALS_INPUT_LENGTH], uint32_t state)
 {
+    petals_raw_t raw[PETALS_RAW_FEATURES];
     uint32_t f;
 
     for (f = 0U; f < PETALS_RAW_FEATURES; f++) {
@@ -279,13 +307,13 @@ static uint32_t selftest_raw(petals_raw_t raw[PETALS_RAW_FEATURES], uint32_t sta
         }
         raw[f] = (int16_t)(value);
     }
+    (void)petals_quantize(raw, input);
     return state;
 }
 
 /* Vector 0 holds the least inputs, vector 1 the largest, the others are pseudo-random, the last 8 as raw features. */
 int petals_selftest(void)
 {
-    petals_raw_t raw[PETALS_RAW_FEATURES];
     petals_input_t input[PETALS_INPUT_LENGTH];
     uint32_t state = 0x2545F491U;
     uint32_t v;
@@ -307,8 +335,7 @@ int petals_selftest(void)
     for (v = 8U; v < 16U; v++) {
         uint32_t hash = 0U;
 
-        state = selftest_raw(raw, state);
-        (void)petals_quantize(raw, input);
+        state = selftest_drawn(input, state);
         for (i = 0U; i < PETALS_INPUT_LENGTH; i++) {
             hash = selftest_mix(hash, (uint32_t)input[i]);
         }

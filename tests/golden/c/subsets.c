@@ -17,6 +17,13 @@ static const int16_t layer0_weights[36] = {
     -130, -108, 89
 };
 
+/* Inlined into one function, loops and sums of several layers would compete for its registers. */
+#if defined(__GNUC__)
+#define NOT_INLINED __attribute__((noinline))
+#else
+#define NOT_INLINED
+#endif
+
 /* Sets values to 0; `volatile` keeps compilers from calling memset, which a firmware may lack. */
 static void clear(volatile int32_t values[], uint32_t count)
 {
@@ -327,23 +334,43 @@ static uint32_t selftest_mix(uint32_t hash, uint32_t value)
     return (((hash << 5) | (hash >> 27)) ^ value) + 0x9E3779B9U;
 }
 
+/* Hash of the sums of one input, from `hash` on. */
+static NOT_INLINED uint32_t selftest_summed(
+    const subsets_input_t input[SUBSETS_INPUT_LENGTH],
+    uint32_t hash)
+{
+    int32_t sums[SUBSETS_SUMS];
+    uint32_t k;
+
+    (void)subsets_sums(input, sums);
+    for (k = 0U; k < SUBSETS_SUMS; k++) {
+        hash = selftest_mix(hash, (uint32_t)sums[k]);
+    }
+    return hash;
+}
+
+/* Hash of the scores of one input, from `hash` on. */
+static NOT_INLINED uint32_t selftest_scored(
+    const subsets_input_t input[SUBSETS_INPUT_LENGTH],
+    uint32_t hash)
+{
+    int32_t scores[SUBSETS_SCORES];
+    uint32_t k;
+
+    (void)subsets_scores(input, scores);
+    for (k = 0U; k < SUBSETS_SCORES; k++) {
+        hash = selftest_mix(hash, (uint32_t)scores[k]);
+    }
+    return hash;
+}
+
 /* Hash of the sums, scores, class and margin of one input, from `hash` on. */
 static uint32_t selftest_hash(
     const subsets_input_t input[SUBSETS_INPUT_LENGTH],
     uint32_t hash)
 {
-    int32_t sums[SUBSETS_SUMS];
-    int32_t scores[SUBSETS_SCORES];
-    uint32_t k;
-
-    (void)subsets_sums(input, sums);
-    (void)subsets_scores(input, scores);
-    for (k = 0U; k < SUBSETS_SUMS; k++) {
-        hash = selftest_mix(hash, (uint32_t)sums[k]);
-    }
-    for (k = 0U; k < SUBSETS_SCORES; k++) {
-        hash = selftest_mix(hash, (uint32_t)scores[k]);
-    }
+    hash = selftest_summed(input, hash);
+    hash = selftest_scored(input, hash);
     hash = selftest_mix(hash, (uint32_t)subsets_predict(input));
     return selftest_mix(hash, (uint32_t)subsets_margin(input));
 }

@@ -371,30 +371,51 @@ static uint32_t selftest_mix(uint32_t hash, uint32_t value)
     return (((hash << 5) | (hash >> 27)) ^ value) + 0x9E3779B9U;
 }
 
+/* Hash of the sums of one input, from `hash` on. */
+static NOT_INLINED uint32_t selftest_summed(
+    const weather_input_t input[WEATHER_INPUT_LENGTH],
+    uint32_t hash)
+{
+    int32_t sums[WEATHER_SUMS];
+    uint32_t k;
+
+    (void)weather_sums(input, sums);
+    for (k = 0U; k < WEATHER_SUMS; k++) {
+        hash = selftest_mix(hash, (uint32_t)sums[k]);
+    }
+    return hash;
+}
+
+/* Hash of the scores of one input, from `hash` on. */
+static NOT_INLINED uint32_t selftest_scored(
+    const weather_input_t input[WEATHER_INPUT_LENGTH],
+    uint32_t hash)
+{
+    int32_t scores[WEATHER_SCORES];
+    uint32_t k;
+
+    (void)weather_scores(input, scores);
+    for (k = 0U; k < WEATHER_SCORES; k++) {
+        hash = selftest_mix(hash, (uint32_t)scores[k]);
+    }
+    return hash;
+}
+
 /* Hash of the sums, scores, class and margin of one input, from `hash` on. */
 static uint32_t selftest_hash(
     const weather_input_t input[WEATHER_INPUT_LENGTH],
     uint32_t hash)
 {
-    int32_t sums[WEATHER_SUMS];
-    int32_t scores[WEATHER_SCORES];
-    uint32_t k;
-
-    (void)weather_sums(input, sums);
-    (void)weather_scores(input, scores);
-    for (k = 0U; k < WEATHER_SUMS; k++) {
-        hash = selftest_mix(hash, (uint32_t)sums[k]);
-    }
-    for (k = 0U; k < WEATHER_SCORES; k++) {
-        hash = selftest_mix(hash, (uint32_t)scores[k]);
-    }
+    hash = selftest_summed(input, hash);
+    hash = selftest_scored(input, hash);
     hash = selftest_mix(hash, (uint32_t)weather_predict(input));
     return selftest_mix(hash, (uint32_t)weather_margin(input));
 }
 
-/* Draws raw features of any magnitude; returns the generator's next state. */
-static uint32_t selftest_raw(weather_raw_t raw[WEATHER_RAW_FEATURES], uint32_t state)
+/* Draws raw features of any magnitude and quantizes them; returns the generator's next state. */
+static NOT_INLINED uint32_t selftest_drawn(weather_input_t input[WEATHER_INPUT_LENGTH], uint32_t state)
 {
+    weather_raw_t raw[WEATHER_RAW_FEATURES];
     uint32_t f;
 
     for (f = 0U; f < WEATHER_RAW_FEATURES; f++) {
@@ -407,13 +428,13 @@ static uint32_t selftest_raw(weather_raw_t raw[WEATHER_RAW_FEATURES], uint32_t s
         }
         raw[f] = (int16_t)(value);
     }
+    (void)weather_quantize(raw, input);
     return state;
 }
 
 /* Vector 0 holds the least inputs, vector 1 the largest, the others are pseudo-random, the last 8 as raw features. */
 int weather_selftest(void)
 {
-    weather_raw_t raw[WEATHER_RAW_FEATURES];
     weather_input_t input[WEATHER_INPUT_LENGTH];
     uint32_t state = 0x2545F491U;
     uint32_t v;
@@ -434,8 +455,7 @@ int weather_selftest(void)
     for (v = 8U; v < 16U; v++) {
         uint32_t hash = 0U;
 
-        state = selftest_raw(raw, state);
-        (void)weather_quantize(raw, input);
+        state = selftest_drawn(input, state);
         for (i = 0U; i < WEATHER_INPUT_LENGTH; i++) {
             hash = selftest_mix(hash, (uint32_t)input[i]);
         }
