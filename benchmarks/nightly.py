@@ -217,7 +217,7 @@ def _compare(job: Job, network: Network, hunted: Hunt, toolchain: Toolchain, run
             comparison.compare_inputs(input_chunks(network, None, job.vectors, seed, rows, hunted))
             if network.quantizer is not None:
                 comparison.compare_raw(raw_chunks(network.quantizer, None, job.vectors, seed, rows))
-            comparison.run_selftest()
+            comparison.run_checks()
             yield key, _outcome(job, runner, comparison)
 
 
@@ -259,18 +259,19 @@ class Progress:
 def run(share: int, progress: Progress) -> list[dict]:
     """The outcome of every job on every runner, in order."""
     networks = models()
-    hunts = {name: hunt(network) for name, network in networks.items()}
+    hunts: dict[str, Hunt] = {}
     outcomes = []
-    jobs = list(_jobs(networks, share))
-    for number, job in enumerate(jobs, start=1):
+    for number, job in enumerate(_jobs(networks, share), start=1):
         network = networks[job.model]
         toolchain = find_toolchain(TARGETS[job.target], job.compiler)
         runners = {_key(job, network, toolchain, runner): runner for runner in _emulators(job.target)}
         open_runners = {key: runner for key, runner in runners.items() if key not in progress.done}
         if open_runners:
+            if job.model not in hunts:
+                hunts[job.model] = hunt(network)
             for key, outcome in _compare(job, network, hunts[job.model], toolchain, open_runners):
                 progress.note(key, outcome)
-            print(f"{number} of {len(jobs)}: {job.target}, {job.model}", file=sys.stderr, flush=True)
+            print(f"{number}: {job.target}, {job.model}", file=sys.stderr, flush=True)
         outcomes += [progress.done[key] for key in runners]
     return outcomes
 

@@ -15,6 +15,7 @@ from mip2mcu.cli_inspect import inspect_command
 from mip2mcu.cli_options import JSON, LABEL, MODEL, TARGET, layout_options
 from mip2mcu.cli_prune import prune_command
 from mip2mcu.cli_train import formulations_command, train_command
+from mip2mcu.cli_verify import ALL, doctor_command, everywhere, tool_options
 from mip2mcu.dataset import Dataset
 from mip2mcu.errors import Mip2mcuError, UsageError
 from mip2mcu.evaluation import evaluate
@@ -62,6 +63,7 @@ main.add_command(formulations_command)
 main.add_command(certify_command)
 main.add_command(inspect_command)
 main.add_command(prune_command)
+main.add_command(doctor_command)
 
 
 # ---- evaluate ------------------------------------------------------------------------------------------------------
@@ -162,6 +164,7 @@ def _name_from(model: str) -> str:
 @click.option(
     "--report", "documents", multiple=True, type=click.Path(), help="Write the evidence to this .json or .md file too."
 )
+@tool_options
 @layout_options
 @JSON
 def verify_command(
@@ -174,6 +177,10 @@ def verify_command(
     source: str | None,
     name: str | None,
     documents: tuple[str, ...],
+    runner: str | None,
+    toolchain: str | None,
+    optimisation: str,
+    sanitize: bool,
     options: ExportOptions | None,
     as_json: bool,
 ) -> None:
@@ -182,22 +189,35 @@ def verify_command(
     The C runs on TARGET's instruction set. Data rows, random rows, corners and ties are compared, bit for bit: sums,
     scores, class and margin. One mismatch is a failure that shows the input, the expected and the received values; the
     exit status is then 1. Without --source the C is generated as `mip2mcu export` would with the same options; budgets
-    then hold for the compiled C too.
+    then hold for the compiled C too. TARGET "all" takes every target, compiler and emulator that is installed, and says
+    what it skips.
     """
     from mip2mcu.verify import evidence, verify  # noqa: PLC0415  (emulators load only where they are needed)
 
     evidence.check_paths(documents)
     network = Network.load(model)
     rows = None if data is None else Dataset.read(data, label=label, like=network)
+    name = _name_from(model) if name is None else name
+    if target == ALL:
+        fixed = {"--source": source, "--runner": runner, "--toolchain": toolchain, "--sanitize": sanitize}
+        mismatches = everywhere(
+            network, rows, vectors=vectors, seed=seed, name=name, options=options, fixed=fixed, documents=documents,
+            as_json=as_json,
+        )  # fmt: skip
+        raise click.exceptions.Exit(1 if mismatches else 0)
     report = verify(
         network,
         target=target,
         data=rows,
         vectors=vectors,
         seed=seed,
-        name=_name_from(model) if name is None else name,
+        name=name,
         source=None if source is None else Path(source),
         options=options,
+        runner=runner,
+        toolchain=toolchain,
+        optimisation=f"-{optimisation}",
+        sanitize=sanitize,
     )
     evidence.write_documents(documents, [report])
     click.echo(json.dumps(report.as_dict(), sort_keys=True) if as_json else report.as_text())

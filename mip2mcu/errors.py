@@ -9,6 +9,7 @@
     │       └── InfeasibleError the solver proved that there is none
     ├── ExportError             a network that cannot become C for the target, or a folder that cannot be written
     └── VerifyError             a comparison that could not be carried out
+        ├── NoRoomError         a program that fits no chip or board of its core
         └── ToolMissingError    no compiler or emulator for the target is installed
 
 A mismatch between C and Python is a *result* of verification (`Report.mismatches`), not an exception.
@@ -51,6 +52,10 @@ class ExportError(Mip2mcuError):
 
 class VerifyError(Mip2mcuError):
     """A comparison that could not be carried out."""
+
+
+class NoRoomError(VerifyError):
+    """A program that fits no chip or board of its core."""
 
 
 class ToolMissingError(VerifyError):

@@ -38,7 +38,7 @@ ROWS = [
     "console",
     "cli_options",
     "cli_inspect",
-    "cli_train cli_certify cli_prune",
+    "cli_train cli_certify cli_prune cli_verify",
     "cli",
     "__main__",
 ]

@@ -18,7 +18,7 @@ from typing import TypeAlias
 
 import numpy as np
 
-from mip2mcu.errors import VerifyError
+from mip2mcu.errors import NoRoomError, VerifyError
 from mip2mcu.export.targets import Target
 from mip2mcu.network import Network
 from mip2mcu.ranges import IntArray
@@ -144,7 +144,8 @@ def build(
     core = _with_room(network, core, measure(model_object), _scratch_bytes(files[f"{name}.h"], name))
     firmware = resource_folder("firmware")
     sources, links = surroundings(firmware, core, folder)
-    includes = (f"-I{firmware}", f"-I{folder}")
+    kept = ("-g",) if toolchain.name == "zig" else ()  # zig would strip symbols under -Os
+    includes = (*kept, f"-I{firmware}", f"-I{folder}")
     elf = toolchain.compile([*sources, model_object], (*flags, *includes, *links), folder / "verify.elf", folder)
     if core.is_armv6m:
         check_armv6m(elf)
@@ -158,7 +159,7 @@ def build(
     if reason is None:
         return program
     if core == core.roomy():
-        raise VerifyError(reason)
+        raise NoRoomError(reason)
     return build(
         files,
         folder,

@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mip2mcu.errors import UsageError, VerifyError
+from mip2mcu.errors import NoRoomError, UsageError, VerifyError
 from mip2mcu.export import ExportOptions, Target, find_target, generate
 from mip2mcu.network import Network
 from mip2mcu.verify.comparison import Comparison, check_description, chunk_rows
@@ -144,7 +144,7 @@ def _check_room(program: Program, core: Core, runner: Runner) -> None:
     if not runner.serves(program.core):
         assert core.memory is not None
         flash, ram = core.memory.flash.length // 1024, core.memory.ram.length // 1024
-        raise VerifyError(
+        raise NoRoomError(
             f"the model with its test harness may not fit {flash} KB of flash and {ram} KB of RAM, which "
             f"{runner.name}'s {core.qemu_machine} has: use the runner 'unicorn'"
         )
