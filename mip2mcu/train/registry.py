@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from mip2mcu.train.bemi import Bemi
 from mip2mcu.train.formulation import Formulation
 from mip2mcu.train.inn import Inn
 from mip2mcu.train.linear import Linear
@@ -26,5 +27,10 @@ FORMULATIONS: dict[str, Entry] = {
     ),
     "inn": Entry(
         Inn, "none", "hidden layers of sign units, integer or binary weights: five objectives, fewest errors by default"
+    ),
+    "bemi": Entry(
+        Bemi,
+        "pairs",
+        "hidden layers of sign units: most confident samples, then widest margins, then fewest links",
     ),
 }
