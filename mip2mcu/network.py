@@ -63,7 +63,10 @@ class Network:
     def _check_inputs(self) -> None:
         low, high = self.input_low, self.input_high
         if low.ndim != 1 or low.shape != high.shape or not 1 <= len(low) <= UNIT_LIMIT:
-            raise ModelError(f"a network needs 1..{UNIT_LIMIT} inputs with one lower and one upper end each")
+            raise ModelError(
+                f"a network needs 1..{UNIT_LIMIT} inputs with one lower and one upper end each, got {low.shape} "
+                f"lower and {high.shape} upper ends"
+            )
         if (low > high).any() or low.min() < -INPUT_LIMIT or high.max() > INPUT_LIMIT:
             raise ModelError(f"input ranges must ascend and stay within -{INPUT_LIMIT}..{INPUT_LIMIT}")
         if len(self.input_shape) not in (1, 3) or min(self.input_shape) < 1 or prod(self.input_shape) != len(low):
