@@ -41,6 +41,8 @@ WORKER_LIMIT = 256
 """Most workers of one machine."""
 ATTEMPTS = 2
 """Workers that a task may lose before it is given up: what kills two of them would kill the next as well."""
+_THREADS = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS")
+"""Of numpy's matrix products: one a worker, for workers that each take all processors wait for each other."""
 
 
 @dataclass(frozen=True)
@@ -192,6 +194,7 @@ class _Worker:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             start_new_session=True,
+            env={**dict.fromkeys(_THREADS, "1"), **os.environ},
         )
         self.inbox: queue.SimpleQueue[tuple[_Worker, str, Any]] | None = None
         assert self.process.stdin is not None and self.process.stdout is not None

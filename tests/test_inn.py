@@ -217,7 +217,7 @@ def test_a_claim_that_the_weights_do_not_keep_is_rejected(monkeypatch):
     assert (trained.report.solves[0].status, trained.report.solves[0].exact) == ("claim rejected", before.exact)
 
 
-@pytest.mark.parametrize("hidden", [(), (0,), (3, -1)])
+@pytest.mark.parametrize("hidden", [(0, 3), (3, -1)])
 def test_impossible_hidden_layers_are_refused(hidden):
     with pytest.raises(UsageError, match="are not possible: give at least one unit a layer"):
         Inn(hidden=hidden)

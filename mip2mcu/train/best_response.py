@@ -29,6 +29,7 @@ from mip2mcu.mip.solver import Solver, solve_matrix
 from mip2mcu.progress import Listener, Progress, Stop
 from mip2mcu.ranges import IntArray, exact_product
 from mip2mcu.train.goal import Goal, Value
+from mip2mcu.train.outputs import Outputs
 from mip2mcu.train.reduction import Reduction
 from mip2mcu.train.sign_network import SignNetwork
 
@@ -70,6 +71,11 @@ class Engine:
 
     def improved(self, network: SignNetwork, *, programs: bool = True) -> SignNetwork:
         """Rounds of responses until none improves; then the same with programs, where they are small enough."""
+        if not network.hidden:
+            tuned = self.tuned(network)
+            network = tuned if self.value(tuned) < self.value(network) else network
+            refining = self.goal.kind.fits_all and self.goal.loss(network, self.reduction) == 0
+            return self._refine(network) if refining else network
         network = self._rounds(network, exact=False)
         if programs and self.solver.node_limit != 0:
             network = self._rounds(network, exact=True)
@@ -181,17 +187,17 @@ class Engine:
         """Output weights and biases moved in steps, each the best of its output, while the loss falls."""
         last = network.depth - 1
         hidden = network.inputs_of(self.reduction.rows, last)
-        weights, bias = network.weights[last].copy(), network.bias[last].copy()
-        bound, unit = self.reduction.domain.bound, self.reduction.domain.step
-        high = np.full(hidden.shape[1], bound)
+        high = self.weight_high(network, last).copy()
         if self.goal.compress != "none":  # a unit that is not used must stay so
             high[np.setdiff1d(np.arange(len(high)), network.used()[-1])] = 0
-        target, counts = self.goal.target(network), self.reduction.counts
-        steps = [s for s in (8, 4, 2, 1) if s <= bound and s >= unit] or [unit]
-        sums = exact_product(hidden, weights) + bias
-        for step in steps:
-            _tune(self.goal, hidden, weights, bias, sums, counts, target, high, step, self.stop)
-        return network.with_layer(last, weights, bias)
+        outputs = Outputs(
+            self.goal, self.reduction.counts, hidden, high, network.weights[last].copy(), network.bias[last].copy(),
+            self.goal.target(network), self.stop,
+        )  # fmt: skip
+        unit = self.reduction.domain.step
+        for step in [s for s in (8, 4, 2, 1) if unit <= s <= high.max(initial=0)] or [unit]:
+            outputs.tune(step)
+        return network.with_layer(last, outputs.weights, outputs.bias)
 
     # ---- networks that fit every row ----
 
@@ -282,19 +288,23 @@ def _tightest(rows: IntArray, low: IntArray, top: IntArray) -> tuple[IntArray, I
 
 
 def guided(rows: IntArray, cost: IntArray) -> FloatArray:
-    """Real weights of a unit that should fire where ``cost`` is negative: least weighted squared hinge, with a ridge.
-
-    Newton's method, in the space of the inputs or of the rows, whichever is smaller.
-    """
+    """Real weights of a unit that should fire where ``cost`` is negative: least weighted squared hinge, with a ridge."""
     importance = np.abs(cost) / np.abs(cost).mean()
     signs = np.where(cost < 0, 1.0, -1.0)
     centred = rows - np.average(rows, axis=0, weights=importance)
     scale = float(np.sqrt((centred**2).mean())) or 1.0
-    design = np.concatenate([centred / scale, np.ones((len(rows), 1))], axis=1)
-    ridge = 1e-3 * len(rows)
+    return hinge_fit(centred / scale, importance, signs, 1e-3 * len(rows))[:-1]
+
+
+def hinge_fit(rows: FloatArray, importance: FloatArray, signs: FloatArray, ridge: float) -> FloatArray:
+    """Real weights and, last, a bias: least ``sum importance * max(0, 1 - sign * sum)^2 + ridge * squares``.
+
+    Newton's method, in the space of the inputs or of the rows, whichever is smaller.
+    """
+    design = np.concatenate([rows, np.ones((len(rows), 1))], axis=1)
     weights: FloatArray = np.zeros(design.shape[1])
     for _ in range(8):
-        short = signs * (design @ weights) < 1
+        short = signs * (design @ weights) < 1 - 1e-9  # the same on every machine where a margin is exactly 1
         part, own, wanted = design[short], importance[short], signs[short]
         if len(part) < design.shape[1]:
             gram = part @ part.T + np.diag(ridge / own)
@@ -305,7 +315,7 @@ def guided(rows: IntArray, cost: IntArray) -> FloatArray:
         if np.abs(found - weights).max() < 1e-4 * max(1e-9, float(np.abs(found).max())):
             break
         weights = found
-    return weights[:-1]
+    return weights
 
 
 def roundings(weights: FloatArray, high: IntArray, step: int) -> list[IntArray]:
@@ -313,7 +323,7 @@ def roundings(weights: FloatArray, high: IntArray, step: int) -> list[IntArray]:
     top = float(np.abs(weights / high).max(initial=0.0)) or 1.0
     found = []
     for scale in (top, 0.7 * top, 0.45 * top, 0.25 * top):
-        whole = np.rint((weights / scale + high) / step).astype(np.int64) * step - high
+        whole = np.rint(np.round((weights / scale + high) / step, 9)).astype(np.int64) * step - high
         found.append(np.clip(whole, -high, high))
     return found
 
@@ -353,62 +363,22 @@ def best_threshold(sums: IntArray, cost: IntArray) -> tuple[int, int]:
     """
     if not len(sums):
         return 0, 0
-    order = np.argsort(-sums, kind="stable")
-    ranked = sums[order]
-    ends = np.flatnonzero(np.append(ranked[:-1] != ranked[1:], True))
-    totals = np.concatenate([[0], np.cumsum(cost[order])[ends]])
+    high, low = int(sums.max()), int(sums.min())
+    if high - low < 16 * len(sums) + 1000:
+        at = high - sums
+        occurs = np.flatnonzero(np.bincount(at))
+        gains = np.bincount(at, cost)[occurs]  # whole numbers far below 2**53
+        ranked = high - occurs
+    else:
+        ranked, at = np.unique(-sums, return_inverse=True)
+        ranked, gains = -ranked, np.bincount(at.reshape(-1), cost)
+    totals = np.concatenate([[0], np.cumsum(gains)])
     best = int(np.argmin(totals))
     if best == 0:
-        return int(totals[0]), -int(ranked[0]) - 1
-    lowest = int(ranked[ends[best - 1]])
-    if best == len(ends):
-        return int(totals[best]), -lowest
-    return int(totals[best]), -((lowest + int(ranked[ends[best]]) + 1) // 2)
-
-
-def _tune(
-    goal: Goal,
-    hidden: IntArray,
-    weights: IntArray,
-    bias: IntArray,
-    sums: IntArray,
-    counts: IntArray,
-    target: int,
-    high: IntArray,
-    step: int,
-    stop: Stop,
-) -> None:
-    """Move weights and biases by ``step``, in place, the best change of each output in turn, while the loss falls."""
-    fires = (hidden > 0).astype(np.float64)
-    current = int(goal.row_losses(sums, counts, target).sum())
-    improving = True
-    while improving and not stop():
-        improving = False
-        for j in range(len(bias)):
-            moved = []
-            for change in (step, -step):
-                sums[:, j] += change
-                moved.append(goal.row_losses(sums, counts, target).astype(np.float64))
-                sums[:, j] -= change
-            up, down = moved
-            raised = fires.T @ (up - down) + down.sum()
-            lowered = fires.T @ (down - up) + up.sum()
-            raised[weights[j] + step > high] = np.inf
-            lowered[weights[j] - step < -high] = np.inf
-            effects = np.concatenate([raised, lowered, [up.sum(), down.sum()]])
-            best = int(np.argmin(effects))
-            if effects[best] >= current:
-                continue
-            current, improving = int(effects[best]), True
-            width = len(raised)
-            if best >= 2 * width:
-                change = step if best == 2 * width else -step
-                bias[j] += change
-                sums[:, j] += change
-            else:
-                change = step if best < width else -step
-                weights[j, best % width] += change
-                sums[:, j] += change * hidden[:, best % width]
+        return 0, -high - 1
+    if best == len(ranked):
+        return int(totals[best]), -low
+    return int(totals[best]), -((int(ranked[best - 1]) + int(ranked[best]) + 1) // 2)
 
 
 # ---- programs ------------------------------------------------------------------------------------------------------

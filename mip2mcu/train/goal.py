@@ -4,6 +4,9 @@
     compress weighted        denominator * loss + numerator * hidden units in use        alpha = numerator / denominator
     compress lexicographic   the objective, then hidden units in use at no loss of it
 
+Without hidden layers a price on squared weights, ``ridge``, may be added: loss + ridge * sum of squares, equal inputs
+counting as one. It is convex too, and cut lazily like the hinge.
+
 The margin target is a quarter of the range of the last sums, B = (units + 1) * P; for leads of two outputs, half of it.
 With compression it moves: only units in use count. Values are tuples of whole numbers, compared from the left.
 Source: Thorbjarnarson and Yorke-Smith (2020), sections on objectives and on the number of neurons.
@@ -21,7 +24,7 @@ import pyomo.environ as pyo
 from mip2mcu.errors import UsageError
 from mip2mcu.ranges import IntArray
 from mip2mcu.train.inn_model import Parts, add_used, build_network, place_network
-from mip2mcu.train.objectives import OBJECTIVES, MinHinge, Objective
+from mip2mcu.train.objectives import OBJECTIVES, MinHinge, Objective, add_squares, cut_squares
 from mip2mcu.train.reduction import Reduction
 from mip2mcu.train.sign_network import SignNetwork
 
@@ -43,6 +46,7 @@ class Goal:
 
     bound          P, the largest weight
     margin_target  the target itself; None: by the width
+    ridge          price of a squared weight of a network without hidden layers
     """
 
     objective: str
@@ -50,6 +54,7 @@ class Goal:
     margin_target: int | None = None
     compress: str = "none"
     alpha: Fraction = Fraction(1, 10)
+    ridge: int = 0
 
     def __post_init__(self) -> None:
         if self.objective not in OBJECTIVES:
@@ -62,6 +67,8 @@ class Goal:
             )
         if not 0 < self.alpha <= 1000 or self.alpha.denominator > 1000:
             raise UsageError(f"alpha {float(self.alpha):g} is not possible: give 0.001 to 1000, three decimals at most")
+        if self.ridge < 0:
+            raise UsageError(f"a ridge of {self.ridge} is not possible: give at least 0")
         if self.margin_target is not None and not 1 <= self.margin_target < 2**31:
             raise UsageError(f"a margin target of {self.margin_target} is not possible: give at least 1")
 
@@ -82,6 +89,8 @@ class Goal:
 
     def target(self, network: SignNetwork) -> int:
         """The margin target for ``network``."""
+        if self.margin_target is not None or not network.hidden:
+            return self.margin_target or 1
         width = units_in_use(network)[-1] if self.compress != "none" else network.hidden[-1]
         return self.target_at(width, len(network.bias[-1]))
 
@@ -108,7 +117,7 @@ class Goal:
         if self.kind.fits_all:
             return loss, self.kind.cost(network, reduction)
         if self.compress == "none":
-            return (loss,)
+            return (loss + self.ridge * int((network.weights[0] ** 2).sum()) if self.ridge else loss,)
         units = sum(units_in_use(network))
         if self.compress == "lexicographic":
             return loss, units
@@ -120,7 +129,8 @@ class Goal:
         if not self.kind.has_target:
             least = int(counts[:, 1:].sum())
         else:
-            target = self.target_at(1 if self.compress != "none" else hidden[-1], 1 if counts.shape[1] == 2 else 2)
+            width = 1 if self.compress != "none" or not hidden else hidden[-1]
+            target = (self.margin_target or 1) if not hidden else self.target_at(width, 1 if counts.shape[1] == 2 else 2)
             least = sum(self._contradiction(a, b, target) for a, b in _pairs(counts))
         units = self.alpha.numerator * len(hidden)
         return self.alpha.denominator * least + units if self.compress == "weighted" else least
@@ -148,10 +158,12 @@ class Goal:
         stage = stage or self.stages[0]
         kind = OBJECTIVES["max-correct"] if stage == "correct" else self.kind
         name = "inn_" + (kind.name if stage != "units" else f"{kind.name}_units").replace("-", "_")
-        parts = build_network(name, reduction, hidden, ordered=ordered, tight=tight)
+        outputs = 1 if reduction.counts.shape[1] == 2 else reduction.counts.shape[1]
+        target: Any = self.target_at(hidden[-1], outputs) if hidden else self.margin_target or 1
+        room = target if kind.has_target else 0
+        parts = build_network(name, reduction, hidden, room=room, ordered=ordered, tight=tight)
         compressing = self.compress != "none"
         used: Any = add_used(parts) if compressing else 0
-        target: Any = self.target_at(hidden[-1], parts.widths[-1])
         if compressing and kind.has_target and self.margin_target is None:
             target = self._moving_target(parts, hidden)
         loss = kind.add(parts, target)
@@ -160,6 +172,8 @@ class Goal:
             loss = used
         elif self.compress == "weighted":
             loss = self.alpha.denominator * loss + self.alpha.numerator * used
+        if self.ridge:
+            loss = loss + self.ridge * add_squares(parts)
         parts.model.objective = pyo.Objective(expr=loss)
         return Program(self, stage, parts, kind)
 
@@ -191,7 +205,7 @@ class Program:
     def place(self, network: SignNetwork) -> None:
         """Set all variables to the solution that ``network``, with ordered units, is; see `Parts`."""
         place_network(self.parts, network)
-        target = self.goal.target_at(network.hidden[-1], len(network.bias[-1]))
+        target = self.goal.target(network)
         if hasattr(self.model, "used"):
             used = network.used()
             for layer, j in self.model.used:
@@ -202,14 +216,17 @@ class Program:
             target = self.goal.target_at(units_in_use(network)[-1], len(network.bias[-1]))
         if hasattr(self.model, "target"):
             self.model.target.set_value(target)
+        if hasattr(self.model, "square"):
+            for index, weight in self.model.weight.items():
+                self.model.square[index].set_value(weight.value**2)
         self.kind.place(self.parts, network, target)
 
     def cut(self, network: SignNetwork) -> int:
         """Add the rows of a lazily built objective that ``network`` needs; returns their number."""
-        if not isinstance(self.kind, MinHinge):
-            return 0
-        target = self.goal.target(network)
-        return self.kind.cut(self.parts, network, target)
+        missing = cut_squares(self.parts, network) if hasattr(self.model, "square") else 0
+        if isinstance(self.kind, MinHinge):
+            missing += self.kind.cut(self.parts, network, self.goal.target(network))
+        return missing
 
 
 def units_in_use(network: SignNetwork) -> tuple[int, ...]:

@@ -27,24 +27,29 @@ from mip2mcu.train.goal import Goal, Program
 from mip2mcu.train.inn_search import Search
 from mip2mcu.train.reduction import Reduction, WeightDomain, reduce, weight_domain
 from mip2mcu.train.sign_network import SignNetwork, as_network, from_network
-from mip2mcu.train.sign_start import first_network
+from mip2mcu.train.sign_start import first_network, outputs_alone, spread
 from mip2mcu.train.trained import Trained, flat_options, report_on, settled
 
 MODEL_ENTRIES = 1_000_000
 """Most matrix entries of a model that goes to branch and bound; larger ones end with their start."""
+RIDGES = (3, 1, 10, 30)
+"""Prices of a squared weight that an open ``ridge`` is chosen from; the first is the default on large data."""
 
 
 @dataclass(frozen=True)
 class Inn:
     """Options of the INN formulation.
 
-    hidden         units of each hidden layer
+    hidden         units of each hidden layer; none, or 0: outputs alone
     weight_bound   P: weights are whole numbers in {-P..P}; None: 3, or 1 for binary weights
     weights        "integer", or "binary" for -1 and +1 alone
     objective      "max-correct": fewest errors; "sat-margin": fewest leads below the margin target; "min-hinge": least
                    squares of what leads lack of it; "min-weight", "max-margin": of a network without training errors
     objective_target  a value of the objective that is good enough; None: go on to the proof or the limits
-    margin_target  the margin target of sat-margin and min-hinge; None: a quarter of the range of the last sums
+    margin_target  the margin target of sat-margin and min-hinge; None: a quarter of the range of the last sums, or,
+                   without hidden layers, as far as the weights reach in a real fit
+    ridge          min-hinge without hidden layers: price of a squared weight on bits, scaled with the inputs' variance;
+                   None: by cross-validation on small data, else 3
     compress       "weighted": alpha times the hidden units in use is added to the objective; "lexicographic": first
                    the objective, then the units; units that are not used are removed from the network
     alpha          price of a hidden unit, three decimals at most
@@ -60,6 +65,7 @@ class Inn:
     margin_target: int | None = None
     compress: str = "none"
     alpha: float = 0.1
+    ridge: int | None = None
     ordered: bool = True
     tight: bool = True
     merge_columns: bool = True
@@ -68,8 +74,8 @@ class Inn:
     name: ClassVar[str] = "inn"
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "hidden", tuple(self.hidden))
-        if not self.hidden or not all(1 <= width <= UNIT_LIMIT for width in self.hidden):
+        object.__setattr__(self, "hidden", () if tuple(self.hidden) == (0,) else tuple(self.hidden))
+        if not all(1 <= width <= UNIT_LIMIT for width in self.hidden):
             raise UsageError(
                 f"hidden layers {self.hidden} are not possible: give at least one unit a layer, such as 8,4"
             )
@@ -77,6 +83,10 @@ class Inn:
             raise UsageError("binary weights cannot be zero, so no unit can be unused: compress integer weights")
         if self.objective_target is not None and self.objective_target < 0:
             raise UsageError(f"an objective of {self.objective_target} is not possible: give at least 0")
+        if not self.hidden and self.compress != "none":
+            raise UsageError("there are no hidden units to compress: give hidden layers such as 8,4, or leave compress")
+        if self.ridge is not None and (self.hidden or self.objective != "min-hinge"):
+            raise UsageError("a ridge is for min-hinge without hidden layers: leave one of them out")
         _ = self.goal
 
     @property
@@ -88,7 +98,25 @@ class Inn:
     def goal(self) -> Goal:
         """What is minimised."""
         alpha = Fraction(str(self.alpha))
-        return Goal(self.objective, self.domain.bound, self.margin_target, self.compress, alpha)
+        return Goal(self.objective, self.domain.bound, self.margin_target, self.compress, alpha, self._ridge)
+
+    @property
+    def _ridge(self) -> int:
+        default = RIDGES[0] if self.objective == "min-hinge" and not self.hidden else 0
+        return default if self.ridge is None else self.ridge
+
+    def goal_on(self, reduction: Reduction) -> Goal:
+        """What is minimised on these data: without hidden layers, target and ridge have the inputs' scale."""
+        if self.hidden:
+            return self.goal
+        ridge = self._ridge * spread(reduction)
+        target = self.margin_target or outputs_alone(reduction, ridge)[1]
+        return replace(self.goal, margin_target=target, ridge=ridge)
+
+    def candidates(self) -> tuple[Inn, ...]:
+        """The formulations that an open ridge may become, the default first."""
+        is_open = self.ridge is None and not self.hidden and self.objective == "min-hinge"
+        return tuple(replace(self, ridge=ridge) for ridge in RIDGES) if is_open else (self,)
 
     def build(self, dataset: Dataset) -> pyo.ConcreteModel:
         """The model of the first stage, ready to be solved or written."""
@@ -96,7 +124,7 @@ class Inn:
 
     def program(self, reduction: Reduction, stage: str | None = None, budget: int = 0) -> Program:
         """The model of a stage, and how networks get into it."""
-        return self.goal.program(
+        return self.goal_on(reduction).program(
             reduction, self.hidden, stage, budget=budget, ordered=self.ordered, tight=self.tight
         )
 
@@ -112,8 +140,9 @@ class Inn:
         def enough() -> bool:
             return stop() or (limit is not None and time.monotonic() > limit)
 
+        goal = self.goal_on(reduction)
         target = None if self.objective_target is None or len(self.goal.stages) > 1 else (self.objective_target,)
-        engine = Engine(reduction, self.goal, solver, listener, enough, target)
+        engine = Engine(reduction, goal, solver, listener, enough, target)
         network = first_network(dataset, engine, self.hidden).ordered()
         trained = self._finish(dataset, reduction, network, self._counted(network, reduction, solver), began)
         if self._searchable(reduction):
@@ -123,9 +152,10 @@ class Inn:
 
     def _counted(self, network: SignNetwork, reduction: Reduction, solver: Solver) -> list[Solve]:
         """The records of a network that no solver has worked on: one a stage, up to the first that it fails."""
-        value = self.goal.value(network, reduction)
+        goal = self.goal_on(reduction)
+        value = goal.value(network, reduction)
         records = [settled(no_solve(stage, solver), v) for stage, v in zip(self.goal.stages, value, strict=True)]
-        least = float(self.goal.least(reduction, self.hidden))
+        least = float(goal.least(reduction, self.hidden))
         records[0] = settled(replace(no_solve(self.goal.stages[0], solver), bound=least), value[0])
         return records[:1] if self.goal.kind.fits_all and value[0] else records
 
@@ -146,10 +176,11 @@ class Inn:
         first = start or self.start(dataset, solver, listener=listener, stop=stop)
         reduction = self._reduce(dataset)
         network = from_network(first.network, reduction).padded(self.hidden).ordered()
-        search = Search(self.goal, reduction, listener, stop)
+        goal = self.goal_on(reduction)
+        search = Search(goal, reduction, listener, stop)
         records: list[Solve] = []
         for number, stage in enumerate(self.goal.stages):
-            value = self.goal.value(network, reduction)
+            value = goal.value(network, reduction)
             before = next((s for s in first.report.solves if s.stage == stage), no_solve(stage, solver))
             if before.exact != value[number]:
                 before = settled(replace(before, status="not searched"), value[number])
@@ -195,7 +226,8 @@ class Inn:
 
     def _searchable(self, reduction: Reduction) -> bool:
         """True where the model is small enough for branch and bound."""
-        return reduction.rows.size * self.hidden[0] <= MODEL_ENTRIES
+        outputs = 1 if reduction.counts.shape[1] == 2 else 2 * reduction.counts.shape[1]
+        return reduction.rows.size * (self.hidden[0] if self.hidden else outputs) <= MODEL_ENTRIES
 
     def _finish(
         self, dataset: Dataset, reduction: Reduction, units: SignNetwork, records: list[Solve], began: float

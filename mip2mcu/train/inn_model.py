@@ -55,23 +55,25 @@ class Parts:
 
 
 def build_network(
-    name: str, reduction: Reduction, hidden: tuple[int, ...], *, ordered: bool = True, tight: bool = True
+    name: str, reduction: Reduction, hidden: tuple[int, ...], *, room: int = 0, ordered: bool = True, tight: bool = True
 ) -> Parts:
     """A model with everything but an objective.
 
+    room      how far beyond its sums' range an output may have to go: the margin target
     ordered   hidden units of a layer, which are interchangeable, stand in descending order of their bias: exact
     tight     big-M values from each row's own sums; otherwise from the largest of all rows
     """
     model = pyo.ConcreteModel(name=name)
     classes = reduction.counts.shape[1]
     widths = (*hidden, 1 if classes == 2 else classes)
-    _declare(model, reduction, widths)
+    biases = _bias_highs(reduction, widths, room)
+    _declare(model, reduction, widths, biases)
     totals: dict[tuple[int, int, int], Total] = {}
     for layer in range(1, len(widths) + 1):
         for k in range(len(reduction.rows)):
             for j in range(widths[layer - 1]):
-                total = _total(model, reduction, widths, (layer, k, j))
-                totals[layer, k, j] = total if tight or layer > 1 else _loosened(total, reduction, widths)
+                total = _total(model, reduction, widths, (layer, k, j), biases[layer - 1])
+                totals[layer, k, j] = total if tight or layer > 1 else _loosened(total, reduction, biases[0])
                 if layer < len(widths):
                     sign_link(model, (layer, k, j), totals[layer, k, j], model.fired[layer, k, j])
     if ordered:
@@ -87,9 +89,9 @@ def build_network(
     return Parts(model, reduction, widths, totals, tuple(wins))
 
 
-def _loosened(total: Total, reduction: Reduction, widths: tuple[int, ...]) -> Total:
+def _loosened(total: Total, reduction: Reduction, bias_high: int) -> Total:
     """The total with the interval of all rows together."""
-    reach = 2 * _bias_high(reduction, widths, 1) - 1
+    reach = int((np.abs(reduction.rows) @ reduction.weight_high).max()) + bias_high
     return replace(total, low=-reach, high=reach)
 
 
@@ -106,14 +108,21 @@ def _weight_high(reduction: Reduction, widths: tuple[int, ...], layer: int) -> l
     return [reduction.domain.bound] * widths[layer - 2]
 
 
-def _bias_high(reduction: Reduction, widths: tuple[int, ...], layer: int) -> int:
-    """With this bias a unit is on, or off, for every row whatever its weights are."""
-    if layer == 1:
-        return int((np.abs(reduction.rows) @ reduction.weight_high).max()) + 1
-    return reduction.domain.bound * widths[layer - 2] + 1
+def _bias_highs(reduction: Reduction, widths: tuple[int, ...], room: int) -> list[int]:
+    """Largest bias of each layer: with it a unit is on, or off, for every row whatever its weights are.
+
+    Of several outputs each may also have to outweigh another one.
+    """
+    reaches = [int((np.abs(reduction.rows) @ reduction.weight_high).max())]
+    reaches += [reduction.domain.bound * width for width in widths[:-1]]
+    highs = [reach + 1 for reach in reaches]
+    highs[-1] += room + (reaches[-1] if widths[-1] > 1 else 0)
+    return highs
 
 
-def _declare(model: pyo.ConcreteModel, reduction: Reduction, widths: tuple[int, ...]) -> None:
+def _declare(
+    model: pyo.ConcreteModel, reduction: Reduction, widths: tuple[int, ...], biases: list[int]
+) -> None:
     """All variables and the constraints that are filled later."""
     layers, rows = range(1, len(widths) + 1), range(len(reduction.rows))
     high = {
@@ -128,10 +137,7 @@ def _declare(model: pyo.ConcreteModel, reduction: Reduction, widths: tuple[int, 
     model.bias = pyo.Var(
         [(layer, j) for layer in layers for j in range(widths[layer - 1])],
         domain=pyo.Integers,
-        bounds=lambda _, layer, j: (
-            -_bias_high(reduction, widths, layer),
-            _bias_high(reduction, widths, layer),
-        ),
+        bounds=lambda _, layer, j: (-biases[layer - 1], biases[layer - 1]),
     )
     model.fired = pyo.Var(
         [(layer, k, j) for layer in layers[:-1] for k in rows for j in range(widths[layer - 1])],
@@ -154,11 +160,15 @@ def _declare(model: pyo.ConcreteModel, reduction: Reduction, widths: tuple[int, 
 
 
 def _total(
-    model: pyo.ConcreteModel, reduction: Reduction, widths: tuple[int, ...], index: tuple[int, int, int]
+    model: pyo.ConcreteModel,
+    reduction: Reduction,
+    widths: tuple[int, ...],
+    index: tuple[int, int, int],
+    bias_high: int,
 ) -> Total:
     """The sum of one unit on one row, with its exact interval; links the products of deeper layers."""
     layer, k, j = index
-    bias, bias_high = model.bias[layer, j], _bias_high(reduction, widths, layer)
+    bias = model.bias[layer, j]
     if layer == 1:
         weights = [model.weight[1, j, i] for i in _inputs(reduction, widths, 1)]
         return total_of(weights, reduction.rows[k], reduction.weight_high, bias, bias_high)

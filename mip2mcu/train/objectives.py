@@ -168,6 +168,38 @@ def _add_chord(model: pyo.ConcreteModel, index: tuple[int, int, int], low: int) 
     model.loss_is_above_chord[(*index, low)] = model.loss[index] >= line
 
 
+def add_squares(parts: Parts) -> Any:
+    """Add ``square >= weight^2`` for every weight, by chords on both sides; returns their sum."""
+    model = parts.model
+    model.square = pyo.Var(list(model.weight), domain=pyo.NonNegativeReals)
+    model.square_is_above_chord = pyo.Constraint(pyo.Any)
+    for index, weight in model.weight.items():
+        chord = 0
+        while chord < weight.ub:
+            _add_square_chord(model, index, chord)
+            _add_square_chord(model, index, -chord - 1)
+            chord = 2 * chord + 1
+    return pyo.quicksum(model.square.values())
+
+
+def cut_squares(parts: Parts, network: SignNetwork) -> int:
+    """Add the chords around the weights that ``network`` has; returns how many were missing."""
+    model, missing = parts.model, 0
+    values = np.concatenate([layer.reshape(-1) for layer in network.weights]).tolist()
+    for index, value in zip(model.weight, values, strict=True):
+        for chord in (value - 1, value):
+            if (*index, chord) not in model.square_is_above_chord:
+                _add_square_chord(model, index, chord)
+                missing += 1
+    return missing
+
+
+def _add_square_chord(model: pyo.ConcreteModel, index: tuple[int, int, int], low: int) -> None:
+    """The line through (low, low^2) and (low + 1, (low + 1)^2)."""
+    line = (2 * low + 1) * model.weight[index] - low * (low + 1)
+    model.square_is_above_chord[(*index, low)] = model.square[index] >= line
+
+
 class MinWeight:
     """Least sum of absolute weights and biases of a network that gets every sample right."""
 

@@ -3,7 +3,8 @@
 1. Hidden units are linear units for different questions: random halves of the classes, random shares of the rows. The
    outputs begin at the classes' mean activations.
 2. Rounds of best responses for the goal; see `mip2mcu.train.best_response`.
-3. For two classes the linear network itself is the first candidate, handed through the layers by one unit of each.
+3. Without hidden layers there is one start: a real fit of squared hinges with a ridge, rounded.
+4. For two classes the linear network itself is the first candidate, handed through the layers by one unit of each.
 
 Everything is counted in exact integers; the best of all candidates is returned.
 """
@@ -14,10 +15,11 @@ import numpy as np
 
 from mip2mcu.dataset import Dataset
 from mip2mcu.layers import Dense
+from mip2mcu.mip.matrix import FloatArray
 from mip2mcu.mip.solver import Solver
 from mip2mcu.progress import Stop
 from mip2mcu.ranges import IntArray
-from mip2mcu.train.best_response import Engine, best_threshold, guided, roundings
+from mip2mcu.train.best_response import Engine, best_threshold, guided, hinge_fit, roundings
 from mip2mcu.train.linear import Linear
 from mip2mcu.train.reduction import Reduction, WeightDomain
 from mip2mcu.train.sign_network import SignNetwork
@@ -31,6 +33,8 @@ def first_network(dataset: Dataset, engine: Engine, hidden: tuple[int, ...]) -> 
     best: SignNetwork | None = None
     reduction, solver = engine.reduction, engine.solver
     least = (engine.goal.least(reduction, hidden),)
+    if not hidden:
+        return engine.improved(engine.tuned(outputs_alone(reduction, engine.goal.ridge)[0]))
     for attempt in range(RESTARTS):
         if attempt == 0 and len(dataset.classes) == 2:
             start = _linear_chain(_linear_layer(dataset, reduction, solver, engine.stop), hidden)
@@ -43,6 +47,35 @@ def first_network(dataset: Dataset, engine: Engine, hidden: tuple[int, ...]) -> 
             break
     assert best is not None
     return best
+
+
+def spread(reduction: Reduction) -> int:
+    """How much more a step of a weight moves the sums than for bits: four times the inputs' mean variance."""
+    if not reduction.rows.size:
+        return 1
+    return max(1, round(4 * float(reduction.rows.var(axis=0).mean())))
+
+
+def outputs_alone(reduction: Reduction, ridge: int) -> tuple[SignNetwork, int]:
+    """A network without hidden layers by a real fit, and the margin target that uses the whole range of weights.
+
+    One output for two classes, else one a class against the rest; leads of two outputs have twice the target.
+    """
+    rows, counts = reduction.rows, reduction.counts
+    classes, domain = counts.shape[1], reduction.domain
+    k, true = np.nonzero(counts)
+    mean: FloatArray = np.average(rows, axis=0, weights=counts.sum(axis=1)).astype(np.float64)
+    asked = [0] if classes == 2 else list(range(classes))
+    centred: FloatArray = rows[k] - mean
+    importance = counts[k, true].astype(np.float64)
+    fits = np.stack([hinge_fit(centred, importance, np.where(true == c, 1.0, -1.0), max(ridge, 1)) for c in asked])
+    top = float(np.abs(fits[:, :-1] / reduction.weight_high).max(initial=0.0)) or 1.0
+    scaled = fits / top
+    high = reduction.weight_high
+    whole = np.rint(np.round((scaled[:, :-1] + high) / domain.step, 9)).astype(np.int64) * domain.step - high
+    bias = np.rint(np.round(scaled[:, -1] - scaled[:, :-1] @ mean, 9)).astype(np.int64)
+    target = max(1, round((1 if classes == 2 else 2) / top))
+    return SignNetwork((np.clip(whole, -high, high),), (bias,)), target
 
 
 def _linear_layer(
