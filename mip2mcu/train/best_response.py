@@ -27,7 +27,7 @@ from mip2mcu.errors import NoSolutionError
 from mip2mcu.mip.matrix import NO_LIMIT, FloatArray, Matrix, sparse_rows
 from mip2mcu.mip.solver import Solver, solve_matrix
 from mip2mcu.progress import Listener, Progress, Stop
-from mip2mcu.ranges import IntArray, exact_product
+from mip2mcu.ranges import IntArray
 from mip2mcu.train.goal import Goal, Value
 from mip2mcu.train.outputs import Outputs
 from mip2mcu.train.reduction import Reduction
@@ -288,7 +288,7 @@ def _tightest(rows: IntArray, low: IntArray, top: IntArray) -> tuple[IntArray, I
 
 
 def guided(rows: IntArray, cost: IntArray) -> FloatArray:
-    """Real weights of a unit that should fire where ``cost`` is negative: least weighted squared hinge, with a ridge."""
+    """Real weights of a unit that should fire where ``cost`` is negative: least weighted squared hinge, a ridge."""
     importance = np.abs(cost) / np.abs(cost).mean()
     signs = np.where(cost < 0, 1.0, -1.0)
     centred = rows - np.average(rows, axis=0, weights=importance)

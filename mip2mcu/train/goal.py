@@ -100,6 +100,12 @@ class Goal:
             return self.margin_target
         return -(-self.bound * (width + 1) // (4 if outputs == 1 else 2))
 
+    def _widest_target(self, hidden: tuple[int, ...], classes: int) -> int:
+        """The margin target with all units in use."""
+        if not hidden:
+            return self.margin_target or 1
+        return self.target_at(hidden[-1], 1 if classes == 2 else classes)
+
     def row_losses(self, sums: IntArray, counts: IntArray, target: int) -> IntArray:
         """Loss of all samples behind each row, (k,); sums (k, outputs), counts (k, classes)."""
         k, true = np.nonzero(counts)
@@ -129,8 +135,7 @@ class Goal:
         if not self.kind.has_target:
             least = int(counts[:, 1:].sum())
         else:
-            width = 1 if self.compress != "none" or not hidden else hidden[-1]
-            target = (self.margin_target or 1) if not hidden else self.target_at(width, 1 if counts.shape[1] == 2 else 2)
+            target = self._widest_target(hidden if self.compress == "none" else hidden and (1,), counts.shape[1])
             least = sum(self._contradiction(a, b, target) for a, b in _pairs(counts))
         units = self.alpha.numerator * len(hidden)
         return self.alpha.denominator * least + units if self.compress == "weighted" else least
@@ -158,8 +163,7 @@ class Goal:
         stage = stage or self.stages[0]
         kind = OBJECTIVES["max-correct"] if stage == "correct" else self.kind
         name = "inn_" + (kind.name if stage != "units" else f"{kind.name}_units").replace("-", "_")
-        outputs = 1 if reduction.counts.shape[1] == 2 else reduction.counts.shape[1]
-        target: Any = self.target_at(hidden[-1], outputs) if hidden else self.margin_target or 1
+        target: Any = self._widest_target(hidden, reduction.counts.shape[1])
         room = target if kind.has_target else 0
         parts = build_network(name, reduction, hidden, room=room, ordered=ordered, tight=tight)
         compressing = self.compress != "none"
