@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from mip2mcu.certify import NORMS, certify
-from mip2mcu.certify.ladders import ladders_of
+from mip2mcu.ladders import ladders_of
 from mip2mcu.dataset import Dataset
 from mip2mcu.decisions import Argmax, Sign, Vote
 from mip2mcu.errors import DatasetError, UsageError

@@ -22,7 +22,7 @@ ROWS = [
     "layers quantizer",
     "decisions",
     "model_file",
-    "network",
+    "network ladders",
     "tables",
     "columns",
     "dataset",

@@ -15,12 +15,12 @@ The level of a raw value is the number of thresholds that it reaches. From a raw
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
 from mip2mcu.errors import UsageError
-from mip2mcu.network import Network
-from mip2mcu.quantizer import Affine, Coding, OneHot, Thermometer
+from mip2mcu.quantizer import Affine, Coding, OneHot, Quantizer, Thermometer
 from mip2mcu.ranges import IntArray
 
 THRESHOLD_LIMIT = 2_000_000
@@ -77,22 +77,33 @@ class Ladders:
         return np.where(self.thresholds > value, self.thresholds - value, value - self.thresholds + 1)
 
 
-def ladders_of(network: Network) -> Ladders:
-    """The ladders of the network's raw features, or of its inputs where it has no quantizer."""
-    if network.quantizer is None:
+class Coded(Protocol):
+    """What has raw features or plain inputs: a `Network` or a `Dataset`."""
+
+    @property
+    def quantizer(self) -> Quantizer | None: ...  # noqa: D102
+    @property
+    def input_low(self) -> IntArray: ...  # noqa: D102
+    @property
+    def input_high(self) -> IntArray: ...  # noqa: D102
+
+
+def ladders_of(coded: Coded) -> Ladders:
+    """The ladders of raw features, or of the inputs where there is no quantizer."""
+    if coded.quantizer is None:
         rungs = [
             (np.arange(low + 1, high + 1), np.full(high - low, i), np.ones(high - low, dtype=np.int64))
-            for i, (low, high) in enumerate(zip(network.input_low.tolist(), network.input_high.tolist(), strict=True))
+            for i, (low, high) in enumerate(zip(coded.input_low.tolist(), coded.input_high.tolist(), strict=True))
         ]
     else:
         rungs, place = [], 0
-        for feature in network.quantizer.features:
+        for feature in coded.quantizer.features:
             rungs.append(_rungs(feature.coding, place))
             place += feature.coding.width
     count = sum(len(thresholds) for thresholds, _, _ in rungs)
     if count > THRESHOLD_LIMIT:
         raise UsageError(
-            f"the network's inputs have {count} steps in all, at most {THRESHOLD_LIMIT} can be certified: "
+            f"the inputs have {count} steps in all, at most {THRESHOLD_LIMIT} can be moved about: "
             "train with a thermometer coding or a narrower --input-range"
         )
     start = np.cumsum([0, *(len(thresholds) for thresholds, _, _ in rungs)])

@@ -1,0 +1,141 @@
+"""Sets of changes that a training row must withstand, in raw integers, and what they do to the first layer.
+
+Each raw feature f moves by at most ``radius[f]``: a box (l-infinity); with a ``budget`` at most so many features move
+at a time. Thermometer bits move together, categories stay: features are the ladders of `mip2mcu.ladders`, whose
+levels within reach are the moves. A feature that is one input, moved up by a or down by b, adds a * w or -b * w: two
+moves. Thermometer bits add the running sums of their weights: a move a level.
+
+Rows with the same moves of a feature share them under one key, so a program needs few variables for many rows.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+
+from mip2mcu.dataset import Dataset
+from mip2mcu.ladders import Ladders, ladders_of
+from mip2mcu.ranges import IntArray
+from mip2mcu.train.reduction import Reduction
+from mip2mcu.train.sign_network import SignNetwork
+
+Key: TypeAlias = tuple[int, int, int, int]
+"""Feature, own level (0 where it does not matter), and lowest and highest level relative to it."""
+Move: TypeAlias = tuple[tuple[int, int], ...]
+"""Columns and by how much each changes."""
+
+
+@dataclass(frozen=True, eq=False)
+class RobustSets:
+    """The sets of all rows.
+
+    keys    every key that occurs, in order
+    moves   what a key's feature can do, besides staying
+    of_row  the keys of each row's features that can move
+    budget  most features that move at a time; None: all
+    """
+
+    keys: tuple[Key, ...]
+    moves: dict[Key, tuple[Move, ...]]
+    of_row: tuple[tuple[Key, ...], ...]
+    budget: int | None
+
+    def most(self, bound: int) -> int:
+        """The most that any row's set can add to a unit with weights up to ``bound``."""
+        return max((self.most_of(keys, bound) for keys in set(self.of_row)), default=0)
+
+    def most_of(self, keys: tuple[Key, ...], bound: int) -> int:
+        """The most that the features of ``keys`` can add to a unit, or take from it."""
+        each = sorted((max(bound * sum(abs(s) for _, s in move) for move in self.moves[key]) for key in keys), reverse=True)
+        return sum(each[: self.budget])
+
+    def drops_and_rises(self, weights: IntArray) -> tuple[IntArray, IntArray]:
+        """(keys, units) each: the most that each key takes from a unit with ``weights`` (units, columns), and adds."""
+        drops = np.zeros((len(self.keys), len(weights)), dtype=np.int64)
+        rises = np.zeros_like(drops)
+        for n, key in enumerate(self.keys):
+            for move in self.moves[key]:
+                effect = sum((step * weights[:, i] for i, step in move), np.zeros(len(weights), dtype=np.int64))
+                drops[n], rises[n] = np.maximum(drops[n], -effect), np.maximum(rises[n], effect)
+        return drops, rises
+
+    def held(self, network: SignNetwork, reduction: Reduction) -> IntArray:
+        """(k,): 1 where a row is right and every unit of the first layer keeps its activation under every change."""
+        drops, rises = self.drops_and_rises(network.weights[0])
+        place = {key: n for n, key in enumerate(self.keys)}
+        sums = network.sums(reduction.rows, 0)
+        right = network.predict(reduction.rows) == reduction.counts.argmax(axis=1)
+        held = np.zeros(len(sums), dtype=np.int64)
+        for k, keys in enumerate(self.of_row):
+            own = [place[key] for key in keys]
+            drop, rise = (np.sort(worst[own], axis=0)[::-1][: self.budget].sum(axis=0) for worst in (drops, rises))
+            held[k] = right[k] and bool(np.where(sums[k] >= 0, sums[k] - drop >= 0, sums[k] + rise < 0).all())
+        return held
+
+
+def robust_reduction(dataset: Dataset, reduction: Reduction) -> tuple[Reduction, Dataset]:
+    """Reduced data in which no columns are merged and rows are alike only if their raw features are.
+
+    Returns the data and the row of ``dataset`` behind each distinct one, as a data set of those rows.
+    """
+    raw = dataset.inputs if dataset.raw is None else dataset.raw
+    _, first, row_of = np.unique(raw, axis=0, return_index=True, return_inverse=True)
+    counts = np.zeros((len(first), len(dataset.classes)), dtype=np.int64)
+    np.add.at(counts, (row_of.reshape(-1), dataset.labels), 1)
+    varying = np.sort(np.concatenate([*reduction.groups, np.zeros(0, dtype=np.int64)])).astype(np.int64)
+    columns = tuple(np.array([i]) for i in varying.tolist())
+    chosen = dataset.rows_at(first)
+    return Reduction(chosen.inputs[:, varying], counts, columns, reduction.fixed, reduction.domain), chosen
+
+
+def robust_sets(dataset: Dataset, reduction: Reduction, radius: IntArray, budget: int | None) -> RobustSets:
+    """The sets of ``dataset``'s rows, which are those of ``reduction`` in their order; ``radius`` (features,)."""
+    ladders = ladders_of(dataset)
+    raw = dataset.inputs if dataset.raw is None else dataset.raw
+    column = {int(group[0]): c for c, group in enumerate(reduction.groups)}
+    moves: dict[Key, tuple[Move, ...]] = {}
+    of_row = []
+    for values in raw:
+        own, low, high = (ladders.levels(v) for v in (values, values - radius, values + radius))
+        keys = []
+        for f in np.flatnonzero(low < high).tolist():
+            key = _key(ladders, f, int(own[f]), int(low[f]), int(high[f]))
+            if key not in moves:
+                moves[key] = _moves(ladders, column, f, int(own[f]), int(low[f]), int(high[f]))
+            if moves[key]:
+                keys.append(key)
+        of_row.append(tuple(keys))
+    used = sorted({key for keys in of_row for key in keys})
+    return RobustSets(tuple(used), {key: moves[key] for key in used}, tuple(of_row), budget)
+
+
+def _single_input(ladders: Ladders, feature: int) -> bool:
+    """True where the feature is one input that goes up by one at each threshold."""
+    own = ladders.of(feature)
+    return bool((ladders.inputs[own] == ladders.inputs[own.start]).all() and (ladders.steps[own] == 1).all())
+
+
+def _key(ladders: Ladders, feature: int, own: int, low: int, high: int) -> Key:
+    return feature, 0 if _single_input(ladders, feature) else own, low - own, high - own
+
+
+def _moves(
+    ladders: Ladders, column: dict[int, int], feature: int, own: int, low: int, high: int
+) -> tuple[Move, ...]:
+    """What every level within reach changes, besides the own one; constant columns cannot be learned from."""
+    start = int(ladders.start[feature])
+    if _single_input(ladders, feature):
+        place = column.get(int(ladders.inputs[start]))
+        return () if place is None else tuple(((place, d),) for d in (low - own, high - own) if d)
+    found = []
+    for level in (*range(own - 1, low - 1, -1), *range(own + 1, high + 1)):
+        passed, sign = (range(level, own), -1) if level < own else (range(own, level), 1)
+        inputs = [(int(ladders.inputs[start + t]), sign * int(ladders.steps[start + t])) for t in passed]
+        move = tuple((column[i], step) for i, step in inputs if i in column)
+        if move:
+            found.append(move)
+    return tuple(found)
+
+
