@@ -56,10 +56,12 @@ if TYPE_CHECKING:
 @click.option("--yes", is_flag=True, help="Train even thousands of members.")
 @click.option("--hidden", help="Units of each hidden layer, such as 8,4.")
 @click.option("--weight-bound", type=int, help="P: weights are whole numbers in -P..P.")
-@click.option("--weights", type=click.Choice(["integer", "binary"]), help="binary: -1 and +1 only.")
+@click.option("--weights", type=click.Choice(["integer", "binary", "continuous"]), help="binary: -1 and +1.")
 @click.option("--objective", help="What is minimised, such as sat-margin, where the formulation has a choice.")
 @click.option("--compress", help="inn: weighted or lexicographic, for as few hidden units as it takes.")
 @click.option("--alpha", type=float, help="inn: price of a hidden unit under --compress weighted.")
+@click.option("--method", help="bdnn: exact, local or splitting.")
+@click.option("--robust-radius", help="bdnn: raw units that features may be off, one number or one a feature, 1,0,2.")
 @click.option("--option", "options", multiple=True, metavar="NAME=VALUE", help="Any other option of the formulation.")
 @click.option("--time-limit", type=float, help="Seconds for the whole training.  [default: 60]")
 @click.option("--node-limit", type=int, help="Branch-and-bound nodes a solve; results then repeat to the byte.")
@@ -95,6 +97,8 @@ def train_command(
     objective: str | None,
     compress: str | None,
     alpha: float | None,
+    method: str | None,
+    robust_radius: str | None,
     options: tuple[str, ...],
     time_limit: float | None,
     node_limit: int | None,
@@ -116,6 +120,8 @@ def train_command(
     check_writable(out)
     named = {
         "weight_bound": weight_bound, "weights": weights, "objective": objective, "compress": compress, "alpha": alpha,
+        "method": method,
+        "robust_radius": None if robust_radius is None else numbers(robust_radius, "--robust-radius"),
     }  # fmt: skip
     given = _formulation_options(hidden, named, options)
     chosen = formulation_named(formulation, given)

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from mip2mcu.certify import NORMS, certify
-from mip2mcu.ladders import ladders_of
 from mip2mcu.dataset import Dataset
 from mip2mcu.decisions import Argmax, Sign, Vote
 from mip2mcu.errors import DatasetError, UsageError
+from mip2mcu.ladders import ladders_of
 from mip2mcu.layers import Activation, Dense, MaxPool
 from mip2mcu.network import Network
 from mip2mcu.quantizer import Affine, Feature, OneHot, Quantizer, Thermometer

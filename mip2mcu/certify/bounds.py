@@ -13,9 +13,9 @@ from functools import cached_property
 
 import numpy as np
 
-from mip2mcu.ladders import Ladders, ladders_of
 from mip2mcu.decisions import Argmax, Sign, Vote
 from mip2mcu.errors import UsageError
+from mip2mcu.ladders import Ladders, ladders_of
 from mip2mcu.layers import Activation, Dense
 from mip2mcu.network import Network
 from mip2mcu.ranges import IntArray

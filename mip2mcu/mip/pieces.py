@@ -25,7 +25,7 @@ class Total:
     low: int
     high: int
 
-    def expression(self, *more: tuple[int, Any], constant: int = 0) -> LinearExpression:
+    def expression(self, *more: tuple[float, Any], constant: int = 0) -> LinearExpression:
         """The total plus further (coefficient, variable) terms; one object whatever the length, quick to build."""
         return LinearExpression(
             constant=self.constant + constant,

@@ -15,7 +15,7 @@ Whole weights and inputs make whole totals: "does not fire" is ``total <= -1``, 
 lie in [-1, 1], which loses nothing, and keep ``MARGIN`` on both sides of zero: with a margin on one side only, claimed
 activations are not those of the weights.
 
-Robust: with a set of changes for every row, ``held[k] = 1`` where the first layer's pattern is the same for all of them:
+Robust: with a set of changes for every row, ``held[k] = 1`` where the first layer has one pattern for all of them:
 
     fired = 1 and held = 1:  total - drop >= 0         drop[j,f] >= what unit j can lose by feature f
     fired = 0 and held = 1:  total + rise <= -1        rise[j,f] >= what it can gain
@@ -33,9 +33,9 @@ import numpy as np
 import pyomo.environ as pyo
 
 from mip2mcu.mip.pieces import Total, dense_row
-from mip2mcu.ranges import IntArray
+from mip2mcu.ranges import BoolArray, IntArray
 from mip2mcu.train.reduction import Reduction
-from mip2mcu.train.robust_set import Key, RobustSets
+from mip2mcu.train.robust_set import RobustSets
 from mip2mcu.train.sign_network import SignNetwork
 
 MARGIN = 1e-3
@@ -132,9 +132,7 @@ def _declare(model: pyo.ConcreteModel, plan: Plan) -> None:
     whole = pyo.Reals if plan.continuous else pyo.Integers
     highs = {layer: plan.high(layer).tolist() for layer in range(1, len(plan.widths) + 1)}
     places = [(layer, j, i) for layer, j in _units(plan) for i in range(plan.inputs(layer))]
-    model.weight = pyo.Var(
-        places, domain=whole, bounds=lambda _, layer, j, i: (-highs[layer][i], highs[layer][i])
-    )
+    model.weight = pyo.Var(places, domain=whole, bounds=lambda _, layer, j, i: (-highs[layer][i], highs[layer][i]))
     if plan.reduction.domain.binary and not plan.continuous:
         model.plus = pyo.Var(places, domain=pyo.Integers, bounds=lambda _, layer, j, i: (0, highs[layer][i]))
         model.weight_is_plus_or_minus = pyo.Constraint(
@@ -156,14 +154,14 @@ def _declare(model: pyo.ConcreteModel, plan: Plan) -> None:
         setattr(model, name, pyo.Constraint(pyo.Any))
     if plan.sets is not None:
         model.held = pyo.Var(range(len(plan.reduction.rows)), domain=pyo.Binary)
-        keys = [(j, key) for j in range(plan.widths[0]) for key in plan.sets.keys]
-        model.drop = pyo.Var(keys, domain=pyo.NonNegativeReals)
-        model.rise = pyo.Var(keys, domain=pyo.NonNegativeReals)
+        kinds = [(j, n) for j in range(plan.widths[0]) for n in range(len(plan.sets.moves))]
+        model.drop = pyo.Var(kinds, domain=pyo.NonNegativeReals)
+        model.rise = pyo.Var(kinds, domain=pyo.NonNegativeReals)
         model.price = pyo.Var(pyo.Any, domain=pyo.NonNegativeReals, dense=False)
         for name in ("drops", "rises", "priced", "held_fires", "held_rests"):
             setattr(model, name, pyo.Constraint(pyo.Any))
-        for j, key in keys:
-            _add_moves(model, plan.sets, j, key)
+        for j, n in kinds:
+            _add_moves(model, plan.sets, j, n)
 
 
 def _bias_index(plan: Plan, layer: int, j: int) -> tuple[int, int]:
@@ -204,50 +202,44 @@ def _link(model: pyo.ConcreteModel, plan: Plan, index: tuple[object, ...], total
 # ---- robust ----
 
 
-def _add_moves(model: pyo.ConcreteModel, sets: RobustSets, j: int, key: Key) -> None:
-    """``drop`` and ``rise`` cover everything that the moves of ``key`` add to unit ``j``."""
-    for m, move in enumerate(sets.moves[key]):
+def _add_moves(model: pyo.ConcreteModel, sets: RobustSets, j: int, n: int) -> None:
+    """``drop`` and ``rise`` cover everything that the moves of kind ``n`` add to unit ``j``."""
+    for m, move in enumerate(sets.moves[n]):
         effect = sum(step * model.weight[1, j, i] for i, step in move)
-        model.drops[j, key, m] = model.drop[j, key] >= -effect
-        model.rises[j, key, m] = model.rise[j, key] >= effect
+        model.drops[j, n, m] = model.drop[j, n] >= -effect
+        model.rises[j, n, m] = model.rise[j, n] >= effect
 
 
 def _hold(model: pyo.ConcreteModel, plan: Plan, sets: RobustSets, k: int, j: int, total: Total) -> None:
     """``held[k] = 1``: unit j's activation on row k is the same for every change in the row's set."""
-    keys, fired, held = sets.of_row[k], model.fired[1, int(plan.pattern[k]), j], model.held[k]
-    low = total.low - sets.most_of(keys, plan.bound)
-    high = total.high + sets.most_of(keys, plan.bound)
+    kinds, fired, held = sets.of_row[k], model.fired[1, int(plan.pattern[k]), j], model.held[k]
+    low = total.low - sets.most_of(kinds, plan.bound)
+    high = total.high + sets.most_of(kinds, plan.bound)
     least = plan.margin if plan.continuous else 0
-    drops = _worst(model, sets, ("drop", j, keys), [model.drop[j, key] for key in keys])
-    rises = _worst(model, sets, ("rise", j, keys), [model.rise[j, key] for key in keys])
+    drops, rises = (_worst(model, sets, name, j, kinds) for name in ("drop", "rise"))
     signed = total.expression(*((-c, v) for c, v in drops), (low - least, fired), (low - least, held))
     model.held_fires[k, j] = signed >= 2 * low - least
-    signed = total.expression(*drops_signed(rises), (-(high + plan.margin), fired), (high + plan.margin, held))
+    signed = total.expression(*rises, (-(high + plan.margin), fired), (high + plan.margin, held))
     model.held_rests[k, j] = signed <= high
 
 
-def drops_signed(terms: list[tuple[int, pyo.Var]]) -> list[tuple[int, pyo.Var]]:
-    """The terms as they are: what a unit gains adds to its total."""
-    return terms
-
-
 def _worst(
-    model: pyo.ConcreteModel, sets: RobustSets, index: tuple[str, int, tuple[Key, ...]], parts: list[pyo.Var]
+    model: pyo.ConcreteModel, sets: RobustSets, name: str, j: int, kinds: tuple[int, ...]
 ) -> list[tuple[int, pyo.Var]]:
     """Terms whose sum is at least the worst of all changes: all parts, or the worst ``sets.budget`` of them.
 
     The largest sum of G parts is the least G * t + sum_f q_f with t + q_f >= part_f (Bertsimas and Sim, 2004).
     """
+    parts = [getattr(model, name)[j, n] for n in kinds]
     if sets.budget is None or sets.budget >= len(parts):
         return [(1, part) for part in parts]
-    base = (*index, "t")
-    known = base in model.price
-    terms = [(sets.budget, model.price[base])]
+    row = sets.of_row.index(kinds)  # rows with the same kinds share their terms
+    known = (name, j, row, -1) in model.price
+    terms = [(sets.budget, model.price[name, j, row, -1])]
     for f, part in enumerate(parts):
-        own = (*index, f)
-        terms.append((1, model.price[own]))
+        terms.append((1, model.price[name, j, row, f]))
         if not known:
-            model.priced[own] = model.price[base] + model.price[own] >= part
+            model.priced[name, j, row, f] = model.price[name, j, row, -1] + model.price[name, j, row, f] >= part
     return terms
 
 
@@ -290,8 +282,11 @@ def sign_bias(weights: IntArray, bias: IntArray, layer: int) -> IntArray:
 
 
 def place(model: pyo.ConcreteModel, plan: Plan, network: SignNetwork) -> None:
-    """Set all variables to the solution that ``network`` is; every row must have a pattern of its own."""
-    values = plan.reduction.rows
+    """Set all variables to the solution that ``network`` is; every row must have a pattern of its own.
+
+    Continuous totals are moved half a step up, so that whole ones keep their margin on both sides of zero.
+    """
+    values, half = plan.reduction.rows, 0.5 if plan.continuous else 0
     for depth in range(network.depth):
         layer, weights, bias = depth + 1, network.weights[depth], zero_one_bias(network, depth)
         for j, i in np.ndindex(*weights.shape):
@@ -300,7 +295,7 @@ def place(model: pyo.ConcreteModel, plan: Plan, network: SignNetwork) -> None:
             if hasattr(model, "plus"):
                 model.plus[layer, j, i].set_value((weight + model.plus[layer, j, i].ub) // 2)
         for j in range(len(bias)):
-            model.bias[_bias_index(plan, layer, j)].set_value(int(bias[j]))
+            model.bias[_bias_index(plan, layer, j)].set_value(int(bias[j]) + half)
         if depth:
             for k, j, i in np.ndindex(len(values), *weights.shape):
                 model.product[layer, k, j, i].set_value(int(weights[j, i] * values[k, i]))
@@ -313,20 +308,42 @@ def place(model: pyo.ConcreteModel, plan: Plan, network: SignNetwork) -> None:
 
 def _place_sets(model: pyo.ConcreteModel, plan: Plan, sets: RobustSets, network: SignNetwork) -> None:
     drops, rises = sets.drops_and_rises(network.weights[0])
-    for (j, key), variable in model.drop.items():
-        place_of = sets.keys.index(key)
-        variable.set_value(int(drops[place_of, j]))
-        model.rise[j, key].set_value(int(rises[place_of, j]))
-    for index, variable in model.price.items():
-        kind, j, keys, part = index
-        worst = drops if kind == "drop" else rises
-        parts = sorted((int(worst[sets.keys.index(key), j]) for key in keys), reverse=True)
-        level = parts[sets.budget] if sets.budget is not None and sets.budget < len(parts) else 0
-        own = level if part == "t" else max(0, int(worst[sets.keys.index(keys[part]), j]) - level)
-        variable.set_value(own)
-    held = sets.held(network, plan.reduction)
+    for (j, n), variable in model.drop.items():
+        variable.set_value(int(drops[n, j]))
+        model.rise[j, n].set_value(int(rises[n, j]))
+    for (name, j, row, part), variable in model.price.items():
+        worst = [int((drops if name == "drop" else rises)[n, j]) for n in sets.of_row[row]]
+        assert sets.budget is not None
+        level = sorted(worst, reverse=True)[sets.budget - 1]
+        variable.set_value(level if part < 0 else max(0, worst[part] - level))
+    held = sets.held(network.weights[0], network.sums(plan.reduction.rows, 0), right_rows(network, plan.reduction))
     for k, variable in model.held.items():
         variable.set_value(int(held[k]))
+
+
+def output_bits(network: SignNetwork, reduction: Reduction) -> IntArray:
+    """(k, outputs): 1 where an output fires."""
+    return (network.sums(network.inputs_of(reduction.rows, network.depth - 1), network.depth - 1) >= 0).astype(np.int64)
+
+
+def right_rows(network: SignNetwork, reduction: Reduction) -> BoolArray:
+    """(k,): the output bits are those of the row's most frequent class."""
+    best = reduction.counts.argmax(axis=1)
+    bits = output_bits(network, reduction)
+    wanted = (best == 0)[:, None] if bits.shape[1] == 1 else best[:, None] == np.arange(bits.shape[1])
+    return np.asarray((bits == wanted).all(axis=1))
+
+
+def cost(network: SignNetwork, reduction: Reduction, sets: RobustSets | None) -> int:
+    """The program's objective in exact integers: output bits that differ, and rows that are not held."""
+    bits, counts = output_bits(network, reduction), reduction.counts
+    wanted = counts[:, :1] if bits.shape[1] == 1 else counts
+    samples = counts.sum(axis=1)
+    total = int(np.where(bits == 1, samples[:, None] - wanted, wanted).sum())
+    if sets is not None:
+        held = sets.held(network.weights[0], network.sums(reduction.rows, 0), right_rows(network, reduction))
+        total += int((samples - counts.max(axis=1) * held).sum())
+    return total
 
 
 def read(model: pyo.ConcreteModel, plan: Plan) -> tuple[list[np.ndarray], list[np.ndarray]]:

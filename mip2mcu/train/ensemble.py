@@ -128,13 +128,15 @@ def members(dataset: Dataset, ensemble: Ensemble, *, many: bool = False) -> Memb
 
 
 def _part(dataset: Dataset, rows: IntArray, labels: IntArray, names: tuple[str, ...]) -> Dataset:
-    """Rows of some classes as plain integers; the quantizer stays with the whole."""
+    """Rows of some classes; raw features go with them, for formulations that ask how far a sensor may be off."""
     return Dataset(
         inputs=dataset.inputs[rows],
         labels=labels,
         classes=names,
         input_low=dataset.input_low,
         input_high=dataset.input_high,
+        quantizer=dataset.quantizer,
+        raw=None if dataset.raw is None else dataset.raw[rows],
     )
 
 

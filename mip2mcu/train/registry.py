@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from mip2mcu.train.bdnn import Bdnn
 from mip2mcu.train.bemi import Bemi
 from mip2mcu.train.formulation import Formulation
 from mip2mcu.train.inn import Inn
@@ -32,5 +33,8 @@ FORMULATIONS: dict[str, Entry] = {
         Bemi,
         "pairs",
         "hidden layers of sign units: most confident samples, then widest margins, then fewest links",
+    ),
+    "bdnn": Entry(
+        Bdnn, "pairs", "binary activations: exact, local search or data splitting; continuous weights; robust training"
     ),
 }

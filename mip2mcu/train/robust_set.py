@@ -10,16 +10,15 @@ Rows with the same moves of a feature share them under one key, so a program nee
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 import numpy as np
 
 from mip2mcu.dataset import Dataset
 from mip2mcu.ladders import Ladders, ladders_of
-from mip2mcu.ranges import IntArray
-from mip2mcu.train.reduction import Reduction
-from mip2mcu.train.sign_network import SignNetwork
+from mip2mcu.ranges import BoolArray, IntArray, frozen
+from mip2mcu.train.reduction import Reduction, WeightDomain, reduce
 
 Key: TypeAlias = tuple[int, int, int, int]
 """Feature, own level (0 where it does not matter), and lowest and highest level relative to it."""
@@ -31,63 +30,60 @@ Move: TypeAlias = tuple[tuple[int, int], ...]
 class RobustSets:
     """The sets of all rows.
 
-    keys    every key that occurs, in order
-    moves   what a key's feature can do, besides staying
-    of_row  the keys of each row's features that can move
+    moves   of each kind of feature, what it can do besides staying
+    of_row  the kinds of each row's features that can move, as indices into ``moves``
     budget  most features that move at a time; None: all
     """
 
-    keys: tuple[Key, ...]
-    moves: dict[Key, tuple[Move, ...]]
-    of_row: tuple[tuple[Key, ...], ...]
+    moves: tuple[tuple[Move, ...], ...]
+    of_row: tuple[tuple[int, ...], ...]
     budget: int | None
 
     def most(self, bound: int) -> int:
         """The most that any row's set can add to a unit with weights up to ``bound``."""
-        return max((self.most_of(keys, bound) for keys in set(self.of_row)), default=0)
+        return max((self.most_of(kinds, bound) for kinds in set(self.of_row)), default=0)
 
-    def most_of(self, keys: tuple[Key, ...], bound: int) -> int:
-        """The most that the features of ``keys`` can add to a unit, or take from it."""
-        each = sorted((max(bound * sum(abs(s) for _, s in move) for move in self.moves[key]) for key in keys), reverse=True)
-        return sum(each[: self.budget])
+    def most_of(self, kinds: tuple[int, ...], bound: int) -> int:
+        """The most that features of these ``kinds`` can add to a unit, or take from it."""
+        reaches = [bound * max(sum(abs(step) for _, step in move) for move in self.moves[n]) for n in kinds]
+        return sum(sorted(reaches, reverse=True)[: self.budget])
 
     def drops_and_rises(self, weights: IntArray) -> tuple[IntArray, IntArray]:
-        """(keys, units) each: the most that each key takes from a unit with ``weights`` (units, columns), and adds."""
-        drops = np.zeros((len(self.keys), len(weights)), dtype=np.int64)
+        """(kinds, units) each: the most that a kind takes from a unit with ``weights`` (units, columns), and adds."""
+        drops = np.zeros((len(self.moves), len(weights)), dtype=np.int64)
         rises = np.zeros_like(drops)
-        for n, key in enumerate(self.keys):
-            for move in self.moves[key]:
+        for n, moves in enumerate(self.moves):
+            for move in moves:
                 effect = sum((step * weights[:, i] for i, step in move), np.zeros(len(weights), dtype=np.int64))
                 drops[n], rises[n] = np.maximum(drops[n], -effect), np.maximum(rises[n], effect)
         return drops, rises
 
-    def held(self, network: SignNetwork, reduction: Reduction) -> IntArray:
-        """(k,): 1 where a row is right and every unit of the first layer keeps its activation under every change."""
-        drops, rises = self.drops_and_rises(network.weights[0])
-        place = {key: n for n, key in enumerate(self.keys)}
-        sums = network.sums(reduction.rows, 0)
-        right = network.predict(reduction.rows) == reduction.counts.argmax(axis=1)
+    def held(self, weights: IntArray, sums: IntArray, right: BoolArray) -> IntArray:
+        """(k,): 1 where a row is ``right`` and every unit of the first layer keeps its sign under every change.
+
+        weights (units, columns) and sums (k, units) are those of the first layer.
+        """
+        drops, rises = self.drops_and_rises(weights)
         held = np.zeros(len(sums), dtype=np.int64)
-        for k, keys in enumerate(self.of_row):
-            own = [place[key] for key in keys]
+        for k, kinds in enumerate(self.of_row):
+            own = list(kinds)
             drop, rise = (np.sort(worst[own], axis=0)[::-1][: self.budget].sum(axis=0) for worst in (drops, rises))
             held[k] = right[k] and bool(np.where(sums[k] >= 0, sums[k] - drop >= 0, sums[k] + rise < 0).all())
         return held
 
 
-def robust_reduction(dataset: Dataset, reduction: Reduction) -> tuple[Reduction, Dataset]:
+def robust_reduction(dataset: Dataset, domain: WeightDomain) -> tuple[Reduction, Dataset]:
     """Reduced data in which no columns are merged and rows are alike only if their raw features are.
 
     Returns the data and the row of ``dataset`` behind each distinct one, as a data set of those rows.
     """
+    reduction = reduce(dataset, domain, merge_columns=False, merge_rows=False)
     raw = dataset.inputs if dataset.raw is None else dataset.raw
     _, first, row_of = np.unique(raw, axis=0, return_index=True, return_inverse=True)
     counts = np.zeros((len(first), len(dataset.classes)), dtype=np.int64)
     np.add.at(counts, (row_of.reshape(-1), dataset.labels), 1)
-    varying = np.sort(np.concatenate([*reduction.groups, np.zeros(0, dtype=np.int64)])).astype(np.int64)
-    columns = tuple(np.array([i]) for i in varying.tolist())
     chosen = dataset.rows_at(first)
-    return Reduction(chosen.inputs[:, varying], counts, columns, reduction.fixed, reduction.domain), chosen
+    return replace(reduction, rows=frozen(reduction.rows[first]), counts=frozen(counts)), chosen
 
 
 def robust_sets(dataset: Dataset, reduction: Reduction, radius: IntArray, budget: int | None) -> RobustSets:
@@ -107,8 +103,9 @@ def robust_sets(dataset: Dataset, reduction: Reduction, radius: IntArray, budget
             if moves[key]:
                 keys.append(key)
         of_row.append(tuple(keys))
-    used = sorted({key for keys in of_row for key in keys})
-    return RobustSets(tuple(used), {key: moves[key] for key in used}, tuple(of_row), budget)
+    number = {key: n for n, key in enumerate(sorted({key for keys in of_row for key in keys}))}
+    rows = tuple(tuple(number[key] for key in keys) for keys in of_row)
+    return RobustSets(tuple(moves[key] for key in number), rows, budget)
 
 
 def _single_input(ladders: Ladders, feature: int) -> bool:
@@ -121,9 +118,7 @@ def _key(ladders: Ladders, feature: int, own: int, low: int, high: int) -> Key:
     return feature, 0 if _single_input(ladders, feature) else own, low - own, high - own
 
 
-def _moves(
-    ladders: Ladders, column: dict[int, int], feature: int, own: int, low: int, high: int
-) -> tuple[Move, ...]:
+def _moves(ladders: Ladders, column: dict[int, int], feature: int, own: int, low: int, high: int) -> tuple[Move, ...]:
     """What every level within reach changes, besides the own one; constant columns cannot be learned from."""
     start = int(ladders.start[feature])
     if _single_input(ladders, feature):
@@ -137,5 +132,3 @@ def _moves(
         if move:
             found.append(move)
     return tuple(found)
-
-

@@ -51,6 +51,7 @@ _WANTED = {
     "float": "a number",
     "float | None": "a number",
     "str": "a word",
+    "int": "a whole number",
     "bool": "true or false",
     "tuple[int, ...]": "whole numbers such as 8,4",
 }
@@ -62,6 +63,8 @@ def _fits(value: Any, annotation: str) -> bool:
         return isinstance(value, Sequence) and all(type(v) is int for v in value)
     if annotation == "bool":
         return type(value) is bool
+    if annotation == "int":
+        return type(value) is int
     if annotation == "int | None":
         return value is None or type(value) is int
     if annotation in ("float", "float | None"):

@@ -1,0 +1,454 @@
+"""BDNN: binary activations, exact, by local search or by data splitting, and robust against errors of the sensor.
+
+The program is `mip2mcu.train.bdnn_model`; here it is solved in three ways, each from a complete start:
+
+    exact       branch and bound on all rows
+    local       one layer at a time, the others fixed, in turn until none improves; restarts with random outer layers
+    splitting   `mip2mcu.train.splitting`: rows share activation patterns, subsets are split where the loss is
+
+All end in the +1/-1 network that `Network` is: sum_i w u + b >= 0 with u in {0, 1} is sum_i w h + (sum_i w + 2 b) >= 0
+with h = 2 u - 1. Source: Kurtz and Bah (2021); their heuristic throws an unfinished solve away, here it is kept.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+import numpy as np
+import pyomo.environ as pyo
+
+from mip2mcu.dataset import Dataset
+from mip2mcu.errors import NoSolutionError, UsageError
+from mip2mcu.ladders import ladders_of
+from mip2mcu.layers import UNIT_LIMIT
+from mip2mcu.mip.solver import Solve, Solver, no_solve, solve
+from mip2mcu.progress import Listener, Stop, never, silent
+from mip2mcu.ranges import IntArray
+from mip2mcu.train.bdnn_model import Plan, build_model, cost, place, read, right_rows, sign_bias, zero_one_bias
+from mip2mcu.train.bdnn_scaling import scaled_unit
+from mip2mcu.train.best_response import Engine
+from mip2mcu.train.goal import Goal
+from mip2mcu.train.linear import Linear
+from mip2mcu.train.reduction import Reduction, WeightDomain, reduce, weight_domain
+from mip2mcu.train.robust_set import RobustSets, robust_reduction, robust_sets
+from mip2mcu.train.sign_network import SignNetwork, as_network, from_network
+from mip2mcu.train.sign_start import first_network
+from mip2mcu.train.splitting import Subsets, batch, validation_rows
+from mip2mcu.train.trained import Trained, flat_options, report_on, settled
+
+METHODS = ("exact", "local", "splitting")
+MODEL_ENTRIES = 1_000_000
+"""Most matrix entries of a program that goes to branch and bound."""
+BUILT_ENTRIES_A_SECOND = 100_000
+"""How fast a program is built and handed over, by rule of thumb."""
+ROBUST_MARGINS = (0.25, 0.5, 1.0, 2.0)
+"""Margins of the linear networks that a robust training begins with."""
+
+
+@dataclass(frozen=True)
+class Bdnn:
+    """Options of the BDNN formulation.
+
+    hidden         units of each hidden layer
+    weight_bound   P: weights are whole numbers in {-P..P}; None: 1
+    weights        "integer", "binary" for -1 and +1 alone, or "continuous": in [-1, 1], then scaled to whole numbers
+    thresholds     "unit": one a unit, "layer": one for all units of a layer
+    method         "exact", "local" or "splitting"
+    robust_radius  raw units that every feature, or each feature of a list, may be off without changing an activation
+    robust_features  most features that are off at a time; None: all
+    batch_size, splits, purity, random_batch   of data splitting
+    restarts       random starts of the local search
+    """
+
+    hidden: tuple[int, ...] = (4,)
+    weight_bound: int | None = None
+    weights: str = "integer"
+    thresholds: str = "unit"
+    method: str = "exact"
+    robust_radius: tuple[int, ...] = ()
+    robust_features: int | None = None
+    batch_size: int = 64
+    splits: int = 20
+    purity: bool = False
+    random_batch: bool = True
+    restarts: int = 3
+
+    name: ClassVar[str] = "bdnn"
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "hidden", tuple(self.hidden))
+        object.__setattr__(self, "robust_radius", tuple(self.robust_radius))
+        if not self.hidden or not all(1 <= width <= UNIT_LIMIT for width in self.hidden):
+            raise UsageError(
+                f"hidden layers {self.hidden} are not possible: give at least one unit a layer, such as 8,4"
+            )
+        for option, value, choices in (
+            ("thresholds", self.thresholds, ("unit", "layer")),
+            ("method", self.method, METHODS),
+        ):
+            if value not in choices:
+                raise UsageError(f"{option} {value!r} is unknown, choose one of {', '.join(choices)}")
+        if any(radius < 0 for radius in self.robust_radius):
+            raise UsageError(f"a robust radius of {min(self.robust_radius)} is not possible: give 0 or more")
+        for option, count in (("batch_size", self.batch_size), ("splits", self.splits), ("restarts", self.restarts)):
+            if count < 1:
+                raise UsageError(f"{option} {count} is not possible: give at least 1")
+        if self.robust_features is not None and self.robust_features < 1:
+            raise UsageError(f"{self.robust_features} features that are off are not possible: give at least 1")
+        _ = self.domain
+
+    @property
+    def domain(self) -> WeightDomain:
+        """What a weight may be; of continuous weights, what the start's may be."""
+        if self.weights == "continuous":
+            if self.weight_bound not in (None, 1):
+                raise UsageError(
+                    f"continuous weights lie in -1..1: a weight bound of {self.weight_bound} is not possible"
+                )
+            return WeightDomain(1)
+        return weight_domain(self.weights, 1 if self.weight_bound is None else self.weight_bound)
+
+    @property
+    def robust(self) -> bool:
+        """Some feature may be off."""
+        return any(self.robust_radius)
+
+    def build(self, dataset: Dataset) -> pyo.ConcreteModel:
+        """The exact program of all rows."""
+        job = self.job(dataset, Solver(), silent, never)
+        return build_model(job.plan(np.arange(len(job.reduction.rows))))
+
+    def start(self, dataset: Dataset, solver: Solver, *, listener: Listener = silent, stop: Stop = never) -> Trained:
+        """A network by linear units and neuron-wise best responses; robust ones by linear margins too."""
+        job = self.job(dataset, solver, listener, stop)
+        network = job.start()
+        return job.finished(network, settled(replace(no_solve("bits", solver), bound=0.0), job.cost(network)))
+
+    def fit(
+        self,
+        dataset: Dataset,
+        solver: Solver,
+        *,
+        start: Trained | None = None,
+        listener: Listener = silent,
+        stop: Stop = never,
+    ) -> Trained:
+        """Start, then improve it by the chosen method; the better of both by its exact objective."""
+        first = start or self.start(dataset, solver, listener=listener, stop=stop)
+        before = first.report.solves[0]
+        if before.status == "optimal" or solver.node_limit == 0 or stop():
+            return first
+        job = self.job(dataset, solver, listener, stop)
+        network = from_network(first.network, job.reduction)
+        return job.finished(*getattr(job, self.method)(network, before))
+
+    def job(self, dataset: Dataset, solver: Solver, listener: Listener, stop: Stop) -> BdnnJob:
+        """The steps of a training; its time starts now."""
+        began = time.monotonic()
+        sets: RobustSets | None = None
+        if self.robust:
+            reduction, chosen = robust_reduction(dataset, self.domain)
+            sets = robust_sets(chosen, reduction, self._radius(dataset), self.robust_features)
+        else:
+            reduction = reduce(dataset, self.domain, merge_columns=self.weights != "continuous")
+        return BdnnJob(self, dataset, reduction, sets, solver, listener, stop, began)
+
+    def _radius(self, dataset: Dataset) -> IntArray:
+        features = ladders_of(dataset).features
+        radius = self.robust_radius * features if len(self.robust_radius) == 1 else self.robust_radius
+        if len(radius) != features:
+            raise UsageError(f"{len(radius)} robust radii for {features} features: give one for all, or one each")
+        return np.array(radius, dtype=np.int64)
+
+
+@dataclass(frozen=True, eq=False)
+class BdnnJob:
+    """One training: reduced data, the sets of changes, and the methods. ``began`` starts the solver's time limit."""
+
+    options: Bdnn
+    dataset: Dataset
+    reduction: Reduction
+    sets: RobustSets | None
+    solver: Solver
+    listener: Listener
+    interrupted: Stop
+    began: float
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """Units of every layer."""
+        classes = len(self.dataset.classes)
+        return (*self.options.hidden, 1 if classes == 2 else classes)
+
+    @property
+    def continuous(self) -> bool:
+        """Weights in [-1, 1]."""
+        return self.options.weights == "continuous"
+
+    def plan(self, pattern: IntArray, rows: IntArray | None = None) -> Plan:
+        """The program of ``rows`` (all without it), whose activation patterns are ``pattern``."""
+        reduction, sets = self.reduction, self.sets
+        if rows is not None:
+            reduction = replace(reduction, rows=reduction.rows[rows], counts=reduction.counts[rows])
+            sets = None if sets is None else replace(sets, of_row=tuple(sets.of_row[k] for k in rows.tolist()))
+        _, pattern = np.unique(pattern, return_inverse=True)
+        shared = self.options.thresholds == "layer"
+        return Plan(reduction, self.widths, pattern.reshape(-1), self.continuous, shared, sets)
+
+    def cost(self, network: SignNetwork) -> int:
+        """The exact objective on all rows."""
+        return cost(network, self.reduction, self.sets)
+
+    def left(self) -> float | None:
+        """Seconds that are left; None without a limit."""
+        limit = self.solver.time_limit
+        return None if limit is None else max(0.0, self.began + limit - time.monotonic())
+
+    def over(self) -> bool:
+        """Time is over, or the caller has enough."""
+        return self.interrupted() or self.left() == 0.0
+
+    # ---- start ----
+
+    def start(self) -> SignNetwork:
+        """The best of best responses and, where it must be robust, of linear networks handed through."""
+        limit = None if self.solver.time_limit is None else self.began + 0.5 * self.solver.time_limit
+
+        def enough() -> bool:
+            return self.interrupted() or (limit is not None and time.monotonic() > limit)
+
+        found = []
+        if self.sets is not None:
+            found += [self._linear(margin) for margin in ROBUST_MARGINS]
+        engine = Engine(
+            self.reduction, Goal("max-correct", self.reduction.domain.bound), self.solver, self.listener, enough
+        )
+        found.append(first_network(self.dataset, engine, self.options.hidden))
+        usable = [self._with_shared_thresholds(network) for network in found]
+        return min(usable, key=self.cost)
+
+    def _linear(self, margin: float) -> SignNetwork:
+        """A linear network as a network of this shape: every unit of a layer repeats it."""
+        domain = self.reduction.domain
+        linear = Linear(domain.bound, "binary" if domain.binary else "integer", margin=margin, keep=1.0)
+        limit = None if self.solver.time_limit is None else 0.1 * self.solver.time_limit
+        classes = len(self.dataset.classes)
+        if classes > 2:
+            return self._constant()
+        trained = linear.start(self.dataset, self.solver.within(limit), stop=self.interrupted)
+        weights, bias = self.reduction.collapse(trained.network.layers[0].weights, trained.network.layers[0].bias)  # type: ignore[union-attr]
+        all_weights, all_bias = [np.repeat(weights, self.widths[0], axis=0)], [np.repeat(bias, self.widths[0])]
+        for width, inputs in zip(self.widths[1:], self.widths, strict=False):
+            all_weights.append(np.ones((width, inputs), dtype=np.int64))
+            all_bias.append(np.zeros(width, dtype=np.int64))
+        return SignNetwork(tuple(all_weights), tuple(all_bias))
+
+    def _constant(self) -> SignNetwork:
+        """Every unit rests."""
+        inputs = (len(self.reduction.groups), *self.widths)
+        step = 1 if self.reduction.domain.binary else 0
+        weights = tuple(np.full((w, n), step, dtype=np.int64) for w, n in zip(self.widths, inputs, strict=False))
+        reach = [
+            int((np.abs(self.reduction.rows) @ self.reduction.weight_high).max()) + 1,
+            *(n + 1 for n in self.widths),
+        ]
+        bias = tuple(np.full(w, -r, dtype=np.int64) for w, r in zip(self.widths, reach, strict=False))
+        return SignNetwork(weights, bias)
+
+    def _with_shared_thresholds(self, network: SignNetwork) -> SignNetwork:
+        """The network where its thresholds are allowed; else with the best of them for all units of a layer."""
+        if self.options.thresholds == "unit":
+            return network
+        for depth in range(network.depth):
+            zero_one = np.unique(zero_one_bias(network, depth))
+            candidates = [
+                network.with_layer(depth, w := network.weights[depth], sign_bias(w, np.full(len(w), b), depth))
+                for b in zero_one.tolist()
+            ]
+            network = min(candidates, key=self.cost)
+        return network
+
+    # ---- methods ----
+
+    def exact(self, network: SignNetwork, before: Solve) -> tuple[SignNetwork, Solve]:
+        """Branch and bound on all rows."""
+        plan = self.plan(np.arange(len(self.reduction.rows)))
+        if not self._worth(plan):
+            return network, before
+        model = build_model(plan)
+        place(model, plan, network)
+        try:
+            record = self._solve(model, self.left(), start=True)
+        except NoSolutionError:
+            return network, before
+        return self._better(network, self._read(model, plan), record, before)
+
+    def local(self, network: SignNetwork, before: Solve) -> tuple[SignNetwork, Solve]:
+        """One layer at a time until none improves; then again from random outer layers, the best of all is kept."""
+        plan = self.plan(np.arange(len(self.reduction.rows)))
+        if not self._worth(plan):
+            return network, before
+        model, rng = build_model(plan), np.random.default_rng(self.solver.seed)
+        best, seconds, nodes = network, 0.0, 0
+        for attempt in range(self.options.restarts):
+            current = best if attempt == 0 else self._shaken(best, rng)
+            stale, layer = 0, 1
+            while stale < len(self.widths) and not self.over():
+                found, record = self._layer_response(model, plan, current, layer)
+                seconds, nodes = seconds + record.seconds, nodes + record.nodes
+                improved = self.cost(found) < self.cost(current)
+                current, stale = (found, 0) if improved else (current, stale + 1)
+                layer = layer % len(self.widths) + 1
+            best = min(best, current, key=self.cost)
+        record = replace(before, status="not searched", seconds=before.seconds + seconds, nodes=nodes)
+        return best, settled(record, self.cost(best))
+
+    def _shaken(self, network: SignNetwork, rng: np.random.Generator) -> SignNetwork:
+        """The network with random weights behind its first layer, as the published search begins."""
+        bound, step = self.reduction.domain.bound, self.reduction.domain.step
+        for depth in range(1, network.depth):
+            weights = rng.integers(0, 2 * bound // step + 1, network.weights[depth].shape) * step - bound
+            network = network.with_layer(
+                depth, weights, sign_bias(weights, np.zeros(len(weights), dtype=np.int64), depth)
+            )
+        return self._with_shared_thresholds(network)
+
+    def _layer_response(
+        self, model: pyo.ConcreteModel, plan: Plan, network: SignNetwork, layer: int
+    ) -> tuple[SignNetwork, Solve]:
+        """The best weights of one layer with all others fixed."""
+        place(model, plan, network)
+        ends = {id(v): (v.lb, v.ub) for v in (*model.weight.values(), *model.bias.values())}
+        for variables in (model.weight, model.bias):
+            for index, variable in variables.items():
+                if index[0] != layer:
+                    variable.setlb(variable.value)
+                    variable.setub(variable.value)
+        left = self.left()
+        try:
+            record = self._solve(model, None if left is None else max(left / 4, min(left, 1.0)), start=True)
+            found = self._read(model, plan)
+        except NoSolutionError:
+            found, record = network, no_solve("bits", self.solver)
+        for variable in (*model.weight.values(), *model.bias.values()):
+            variable.setlb(ends[id(variable)][0])
+            variable.setub(ends[id(variable)][1])
+        return found, record
+
+    def splitting(self, network: SignNetwork, before: Solve) -> tuple[SignNetwork, Solve]:
+        """Programs on batches in which subsets of rows share a pattern; validation rows choose among the networks."""
+        kept = validation_rows(self.reduction, self.solver.seed)
+        solved = np.flatnonzero(~kept)
+        subsets = Subsets(
+            self.reduction.rows[solved],
+            self.reduction.counts[solved].argmax(axis=1),
+            self.solver.seed,
+            self.options.purity,
+        )
+        rng = np.random.default_rng(self.solver.seed)
+        best = None
+        loss, nodes, seconds = np.ones(len(solved), dtype=np.int64), 0, 0.0
+        for number in range(self.options.splits):
+            if self.over() or not subsets.split(loss):
+                break
+            chosen = batch(
+                np.arange(len(solved)), self.options.batch_size, number, rng if self.options.random_batch else None
+            )
+            plan = self.plan(subsets.of_row[chosen], solved[chosen])
+            model, left = build_model(plan), self.left()
+            try:
+                record = self._solve(
+                    model, None if left is None else left / (self.options.splits - number), start=False
+                )
+            except NoSolutionError:
+                continue
+            nodes, seconds = nodes + record.nodes, seconds + record.seconds
+            found = self._read(model, plan)
+            if best is None or self._validated(found, kept) > self._validated(best, kept):
+                best = found
+                loss = (~right_rows(best, self.reduction)[solved]).astype(np.int64)
+        if best is None or self._validated(network, kept) >= self._validated(best, kept):
+            best = network
+        record = replace(before, status="not searched", seconds=before.seconds + seconds, nodes=nodes)
+        return best, settled(record, self.cost(best))
+
+    def _validated(self, network: SignNetwork, kept: np.ndarray) -> int:
+        """Validation samples that the network gets right."""
+        predicted = network.predict(self.reduction.rows)
+        own = self.reduction.counts[np.arange(len(predicted)), predicted]
+        return int(own[kept].sum())
+
+    # ---- solves ----
+
+    def _worth(self, plan: Plan) -> bool:
+        """True where the program is small enough, and the time that is left is not spent by building it."""
+        left = self.left()
+        if plan.entries > MODEL_ENTRIES or self.over():
+            return False
+        return left is None or left > 2 * plan.entries / BUILT_ENTRIES_A_SECOND
+
+    def _solve(self, model: pyo.ConcreteModel, seconds: float | None, *, start: bool) -> Solve:
+        return solve(
+            model, self.solver.within(seconds), start=start, stage="bits", listener=self.listener, stop=self.interrupted
+        )
+
+    def _better(
+        self, network: SignNetwork, found: SignNetwork, record: Solve, before: Solve
+    ) -> tuple[SignNetwork, Solve]:
+        if self.cost(found) > self.cost(network):
+            found = network
+        return found, settled(replace(record, seconds=record.seconds + before.seconds), self.cost(found))
+
+    def _read(self, model: pyo.ConcreteModel, plan: Plan) -> SignNetwork:
+        """The network of the model's solution, continuous weights scaled to whole ones layer by layer."""
+        weights, bias = read(model, plan)
+        if self.continuous:
+            weights, bias = _whole(weights, bias, plan.reduction.rows)
+        return SignNetwork(
+            tuple(weights),
+            tuple(sign_bias(w, b, depth) for depth, (w, b) in enumerate(zip(weights, bias, strict=True))),
+        )
+
+    def finished(self, network: SignNetwork, record: Solve) -> Trained:
+        """The network on all inputs, and the report."""
+        made = as_network(network, self.reduction, self.dataset)
+        options = flat_options(self.options)
+        report = report_on(made, self.dataset, self.options.name, options, [record], time.monotonic() - self.began)
+        return Trained(made, replace(report, notes=self._notes(network, record)))
+
+    def _notes(self, network: SignNetwork, record: Solve) -> tuple[str, ...]:
+        notes = []
+        if self.sets is not None:
+            right = right_rows(network, self.reduction)
+            held = self.sets.held(network.weights[0], network.sums(self.reduction.rows, 0), right)
+            count = int((self.reduction.counts.max(axis=1) * held).sum())
+            notes.append(
+                f"{count} of {self.dataset.rows} training rows are right and keep every activation within the robust "
+                "radius"
+                + ("" if count else ": the radius is larger than these data allow")
+            )
+        if self.continuous and record.status == "claim rejected":
+            changed = int(record.exact or 0) - round(record.objective)
+            notes.append(
+                f"no 16-bit scale keeps every activation of the continuous weights: {changed} more bits are wrong"
+            )
+        return tuple(notes)
+
+
+def _whole(
+    weights: list[np.ndarray], bias: list[np.ndarray], rows: IntArray
+) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """Continuous layers as whole ones; each layer reads what the whole layers before it give."""
+    whole_weights, whole_bias, values, claimed = [], [], rows, rows.astype(np.float64)
+    for layer, threshold in zip(weights, bias, strict=True):
+        fires = claimed @ layer.T + threshold >= 0
+        units = [
+            scaled_unit(w, float(b), values, fires[:, j]) for j, (w, b) in enumerate(zip(layer, threshold, strict=True))
+        ]
+        whole_weights.append(np.stack([unit.weights for unit in units]))
+        whole_bias.append(np.array([unit.bias for unit in units], dtype=np.int64))
+        values = (values @ whole_weights[-1].T + whole_bias[-1] >= 0).astype(np.int64)
+        claimed = fires.astype(np.float64)
+    return whole_weights, whole_bias

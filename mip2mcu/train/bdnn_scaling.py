@@ -1,0 +1,72 @@
+"""Continuous weights as whole numbers: for each unit the smallest scale that keeps its activation on every row.
+
+A unit keeps its activations under whole weights v = round(s * w) exactly where every row on which it fires has a larger
+v . x than every row on which it rests; then a whole threshold lies between. Scales are tried upwards: s * max|w| =
+1, 2, ..., 127 (int8), then to 32767 (int16). Where none separates, the first with the fewest changed rows is taken.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from mip2mcu.mip.matrix import FloatArray
+from mip2mcu.ranges import BoolArray, IntArray, exact_product
+
+INT8, INT16 = 127, 2**15 - 1
+_CHUNK = 256
+"""Scales that are tried at a time."""
+
+
+@dataclass(frozen=True, eq=False)
+class Scaled:
+    """A unit with whole weights (inputs,), its bias, and on how many rows its activation is not the claimed one."""
+
+    weights: IntArray
+    bias: int
+    changed: int
+
+
+def scaled_unit(weights: FloatArray, bias: float, rows: IntArray, fires: BoolArray) -> Scaled:
+    """The unit ``weights . x + bias >= 0`` in whole numbers, for ``rows`` (k, inputs) on which it ``fires`` (k,)."""
+    top = float(np.abs(weights).max(initial=0.0))
+    if top == 0 or fires.all() or not fires.any():
+        always = bool(fires.all()) if len(fires) else bias >= 0
+        return Scaled(np.zeros(len(weights), dtype=np.int64), 0 if always else -1, 0)
+    best: Scaled | None = None
+    for first in range(1, INT16 + 1, _CHUNK):
+        for level in _levels(first):
+            whole = np.rint(weights / top * level).astype(np.int64)
+            found = _with_threshold(whole, bias / top * level, exact_product(rows, whole[None, :])[:, 0], fires)
+            if best is None or found.changed < best.changed:
+                best = found
+            if best.changed == 0:
+                return best
+    assert best is not None
+    return best
+
+
+def _levels(first: int) -> range:
+    """Largest weights that are tried: every one of int8, of int16 one in sixteen."""
+    end = min(first + _CHUNK, INT16 + 1)
+    return range(first, end) if first <= INT8 else range(first, end, 16)
+
+
+def _with_threshold(weights: IntArray, bias: float, sums: IntArray, fires: BoolArray) -> Scaled:
+    """The bias with the fewest rows on the wrong side, the nearest to ``bias`` of those."""
+    order = np.argsort(sums, kind="stable")
+    values, fired = sums[order], fires[order]
+    # with the threshold at a value, rows below it rest: wrong are those below that fire and those from it on that rest
+    cuts = np.concatenate([np.unique(values), [values[-1] + 1]])
+    below = np.searchsorted(values, cuts)
+    firing = np.concatenate([[0], np.cumsum(fired)])
+    resting = np.concatenate([[0], np.cumsum(~fired)])
+    wrong = firing[below] + (resting[-1] - resting[below])
+    least = int(wrong.min())
+    best = np.flatnonzero(wrong == least)
+    # a cut stands for all thresholds above the value before it
+    low = np.where(best > 0, cuts[np.maximum(best - 1, 0)] + 1, cuts[best])
+    nearest = np.clip(round(-bias), low, cuts[best])
+    threshold = int(nearest[np.argmin(np.abs(nearest + bias))])
+    return Scaled(weights, -threshold, least)

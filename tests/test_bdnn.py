@@ -1,0 +1,264 @@
+"""BDNN: the program against exhaustive search, 0/1 and +1/-1 units, scaling, data splitting, robust sets, refusals."""
+
+import itertools
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mip2mcu.dataset import Dataset
+from mip2mcu.errors import UsageError
+from mip2mcu.mip.solver import Solver
+from mip2mcu.train import train
+from mip2mcu.train.bdnn import Bdnn, Plan
+from mip2mcu.train.bdnn_model import build_model, cost, place, sign_bias, zero_one_bias
+from mip2mcu.train.bdnn_scaling import scaled_unit
+from mip2mcu.train.reduction import WeightDomain, reduce
+from mip2mcu.train.robust_set import robust_reduction, robust_sets
+from mip2mcu.train.sign_network import SignNetwork
+from mip2mcu.train.splitting import Subsets, batch, validation_rows
+from tests.training import compare_with_golden
+
+CROSS = Dataset.from_arrays(
+    np.array([[0, 0], [0, 3], [3, 0], [3, 3], [1, 2], [2, 1], [3, 3], [1, 1]]),
+    [0, 1, 1, 0, 1, 1, 1, 0],
+    input_range=(0, 3),
+)
+"""Exclusive or with a contradiction: at least one error whatever the network."""
+
+
+def dichotomies(rows: np.ndarray, weights: list[int]) -> np.ndarray:
+    """Every pattern of one unit on the rows, whatever its threshold."""
+    patterns = set()
+    for vector in itertools.product(weights, repeat=rows.shape[1]):
+        sums = rows @ np.array(vector)
+        for threshold in range(int(sums.min()), int(sums.max()) + 2):
+            patterns.add(tuple(bool(s) for s in sums >= threshold))
+    return np.array(sorted(patterns), dtype=np.int64)
+
+
+def fewest_errors(data: Dataset, hidden: int, weights: list[int]) -> int:
+    best = data.rows
+    for units in itertools.combinations_with_replacement(dichotomies(data.inputs, weights), hidden):
+        outputs = dichotomies(np.stack(units, axis=1), weights)
+        best = min(best, int((outputs != (data.labels == 0)).sum(axis=1).min()))
+    return best
+
+
+@pytest.mark.parametrize(("hidden", "weights"), [(1, "integer"), (2, "integer"), (2, "binary")])
+def test_the_optimum_is_that_of_exhaustive_search(hidden, weights):
+    trained = train(CROSS, Bdnn((hidden,), weights=weights), node_limit=100_000)
+    values = [-1, 1] if weights == "binary" else [-1, 0, 1]
+    assert trained.report.status == "optimal"
+    assert trained.report.rows - trained.report.correct == fewest_errors(CROSS, hidden, values)
+    assert trained.report.solves[0].exact == trained.report.rows - trained.report.correct
+
+
+@pytest.mark.parametrize("method", ["local", "splitting"])
+def test_the_heuristics_are_never_worse_than_their_start(method):
+    rng = np.random.default_rng(1)
+    data = Dataset.from_arrays(rng.integers(0, 6, (40, 3)), rng.integers(0, 2, 40), input_range=(0, 5))
+    option = Bdnn((2,), method=method, splits=4, batch_size=16, restarts=2)
+    start = option.start(data, Solver(node_limit=200))
+    trained = option.fit(data, Solver(node_limit=200), start=start)
+    if method == "local":
+        assert trained.report.solves[0].exact <= start.report.solves[0].exact
+    assert (
+        trained.report.solves[0].status != "optimal" or trained.report.solves[0].bound == trained.report.solves[0].exact
+    )
+
+
+def test_several_classes_get_one_output_each():
+    rng = np.random.default_rng(0)
+    data = Dataset.from_arrays(rng.integers(0, 4, (9, 2)), [0, 1, 2] * 3, input_range=(0, 3))
+    trained = train(data, Bdnn((2,)), ensemble="none", node_limit=50)
+    assert trained.network.layers[-1].units == 3
+    assert set(train(data, Bdnn((2,)), node_limit=0).network.layers[0].weights.shape) == {6, 2}
+
+
+def random_network(seed: int, widths=(3, 4, 2, 1)) -> SignNetwork:
+    rng = np.random.default_rng(seed)
+    layers = list(itertools.pairwise(widths))
+    return SignNetwork(
+        tuple(rng.integers(-2, 3, (units, inputs)) for inputs, units in layers),
+        tuple(rng.integers(-4, 5, units) for _, units in layers),
+    )
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_zero_one_units_fire_exactly_where_sign_units_do(seed):
+    network = random_network(seed)
+    rows = np.array(list(itertools.product(range(-2, 3), repeat=3)))
+    signs, zero_one = rows, rows
+    for depth in range(network.depth):
+        sums = signs @ network.weights[depth].T + network.bias[depth]
+        bits = zero_one @ network.weights[depth].T + zero_one_bias(network, depth)
+        assert ((sums >= 0) == (bits >= 0)).all()
+        back = sign_bias(network.weights[depth], zero_one_bias(network, depth), depth)
+        assert ((signs @ network.weights[depth].T + back >= 0) == (sums >= 0)).all()
+        signs, zero_one = np.where(sums >= 0, 1, -1), (bits >= 0).astype(np.int64)
+
+
+@pytest.mark.parametrize("options", [{}, {"thresholds": "layer"}, {"weights": "binary"}, {"weights": "continuous"}])
+@pytest.mark.parametrize("radius", [(), (1,)], ids=["plain", "robust"])
+def test_a_placed_network_satisfies_every_constraint_at_its_exact_cost(options, radius):
+    option = Bdnn((3, 2), robust_radius=radius, **options)
+    job = option.job(CROSS, Solver(node_limit=0), lambda _: None, lambda: False)
+    network = job.start()
+    plan = job.plan(np.arange(len(job.reduction.rows)))
+    model = build_model(plan)
+    place(model, plan, network)
+    assert round(model.cost()) == job.cost(network)
+    for constraint in model.component_data_objects(ctype=type(model.fires), active=True):
+        assert constraint.lower is None or constraint.body() >= constraint.lower() - 1e-9
+        assert constraint.upper is None or constraint.body() <= constraint.upper() + 1e-9
+
+
+def test_continuous_weights_become_whole_ones_with_the_same_activations():
+    rng = np.random.default_rng(5)
+    data = Dataset.from_arrays(rng.integers(0, 20, (30, 3)), rng.integers(0, 2, 30), input_range=(0, 19))
+    trained = train(data, Bdnn((2,), weights="continuous"), node_limit=300)
+    record = trained.report.solves[0]
+    assert record.exact == trained.report.rows - trained.report.correct
+    assert record.status == "claim rejected" or record.exact == round(record.objective)
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.integers(0, 2**32 - 1))
+def test_the_smallest_scale_that_keeps_every_activation_is_found(seed):
+    rng = np.random.default_rng(seed)
+    weights, rows = rng.uniform(-1, 1, 3), rng.integers(0, 30, (40, 3))
+    sums = rows @ weights
+    bias = -float(rng.uniform(sums.min() - 1, sums.max() + 1))
+    fires = sums + bias >= 0
+    unit = scaled_unit(weights, bias, rows, fires)
+    assert int(((rows @ unit.weights + unit.bias >= 0) != fires).sum()) == unit.changed
+    top = int(np.abs(unit.weights).max())
+    if unit.changed == 0 and 0 < top <= 127:
+        for level in range(1, top):
+            smaller = np.rint(weights / np.abs(weights).max() * level).astype(int)
+            s = rows @ smaller
+            assert s[fires].min() <= s[~fires].max()
+
+
+def test_a_unit_that_no_scale_keeps_is_as_close_as_can_be():
+    rows = np.array([[0, 0], [0, 0], [1, 1]])
+    unit = scaled_unit(np.array([1.0, -0.5]), 0.0, rows, np.array([True, False, True]))
+    assert unit.changed == 1
+
+
+def test_subsets_grow_by_one_a_split_until_every_row_is_alone():
+    pytest.importorskip("sklearn")
+    rows = np.array([[0, 0], [0, 1], [9, 9], [9, 9]])
+    subsets = Subsets(rows, np.array([0, 0, 1, 1]), seed=0)
+    seen = [subsets.of_row.tolist()]
+    while subsets.split(np.ones(4, dtype=np.int64)):
+        seen.append(subsets.of_row.tolist())
+    assert [len(set(one)) for one in seen] == [1, 2, 3, 4]
+    assert seen[1] in ([0, 0, 1, 1], [1, 1, 0, 0])
+
+
+def test_a_mixed_subset_is_split_by_class_where_purity_is_asked_for():
+    subsets = Subsets(np.array([[0], [9], [0], [9]]), np.array([0, 0, 1, 1]), seed=0, purity=True)
+    assert subsets.split(np.ones(4, dtype=np.int64))
+    assert subsets.of_row[0] == subsets.of_row[1] != subsets.of_row[2] == subsets.of_row[3]
+
+
+def test_one_pattern_for_all_rows_allows_constant_networks_only():
+    reduction = reduce(CROSS, WeightDomain(1))
+    rows = len(reduction.rows)
+    plan = Plan(reduction, (2, 1), np.zeros(rows, dtype=np.int64))
+    model = build_model(plan)
+    assert len(model.fired) == 3
+    assert len(build_model(Plan(reduction, (2, 1), np.arange(rows))).fired) == 3 * rows
+
+
+def test_batches_are_consecutive_or_drawn_and_validation_rows_are_kept_apart():
+    rows = np.arange(10)
+    assert [batch(rows, 4, n, None).tolist() for n in range(3)] == [[0, 1, 2, 3], [4, 5, 6, 7], [0, 1, 8, 9]]
+    assert len(set(batch(rows, 4, 0, np.random.default_rng(0)).tolist())) == 4
+    assert validation_rows(reduce(CROSS, WeightDomain(1)), 0).sum() == 2
+
+
+@pytest.mark.parametrize("budget", [None, 1])
+def test_a_held_row_keeps_its_pattern_under_every_change(budget):
+    rng = np.random.default_rng(3)
+    data = Dataset.from_arrays(rng.integers(0, 8, (25, 3)), rng.integers(0, 2, 25), input_range=(0, 7))
+    reduction, chosen = robust_reduction(data, WeightDomain(1))
+    sets = robust_sets(chosen, reduction, np.array([1, 2, 0]), budget)
+    found = set()
+    for seed in range(30):
+        network = random_network(seed, (3, 2, 1))
+        sums = network.sums(reduction.rows, 0)
+        held = sets.held(network.weights[0], sums, np.ones(len(sums), dtype=bool))
+        for k, row in enumerate(reduction.rows):
+            near = [
+                move
+                for move in itertools.product(
+                    *(range(max(0, v - r), min(7, v + r) + 1) for v, r in zip(row, (1, 2, 0), strict=True))
+                )
+                if budget is None or sum(a != b for a, b in zip(move, row, strict=True)) <= budget
+            ]
+            same = ((network.sums(np.array(near), 0) >= 0) == (sums[k] >= 0)).all()
+            assert bool(held[k]) == bool(same)
+            found.add(bool(same))
+    assert found == {True, False}
+
+
+def test_thermometer_bits_of_a_feature_move_together(tmp_path):
+    path = tmp_path / "t.csv"
+    path.write_text("a,label\n" + "".join(f"{v},{'x' if v < 10 else 'y'}\n" for v in range(20)))
+    data = Dataset.read(path, bits=4)
+    reduction, chosen = robust_reduction(data, WeightDomain(1))
+    sets = robust_sets(chosen, reduction, np.array([4]), None)
+    for kinds in sets.of_row:
+        for n in kinds:
+            lengths = sorted(len(move) for move in sets.moves[n])
+            assert lengths[0] == 1 and len(lengths) <= 4
+
+
+def test_a_robust_training_says_how_many_rows_withstand_the_radius():
+    data = Dataset.from_arrays(np.array([[2], [3], [4], [20], [21], [22]]), [0, 0, 0, 1, 1, 1], input_range=(0, 30))
+    notes = train(data, Bdnn((1,), robust_radius=(3,)), node_limit=100).report.notes
+    assert notes[0] == "6 of 6 training rows are right and keep every activation within the robust radius"
+    notes = train(data, Bdnn((1,), robust_radius=(30,)), node_limit=100).report.notes
+    assert notes[0].startswith("3 of 6")
+
+
+def test_the_program_of_three_rows_reads_as_the_formulation_says(update_golden):
+    data = Dataset.from_arrays(np.array([[0, 1], [2, 1], [2, 3]]), [0, 1, 1], input_range=(0, 3))
+    compare_with_golden(Bdnn((1,)).build(data), "bdnn.lp", update_golden)
+    compare_with_golden(Bdnn((1,), robust_radius=(1,)).build(data), "bdnn_robust.lp", update_golden)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"hidden": ()}, "hidden layers \\(\\) are not possible"),
+        ({"method": "magic"}, "method 'magic' is unknown, choose one of exact, local, splitting"),
+        ({"thresholds": "row"}, "thresholds 'row' is unknown"),
+        ({"robust_radius": (-1,)}, "a robust radius of -1 is not possible"),
+        ({"batch_size": 0}, "batch_size 0 is not possible"),
+        ({"robust_features": 0}, "0 features that are off are not possible"),
+        ({"weights": "continuous", "weight_bound": 3}, "continuous weights lie in -1..1"),
+        ({"weights": "ternary"}, "weights 'ternary' are unknown"),
+    ],
+)
+def test_options_that_cannot_be_meant_are_refused(options, message):
+    with pytest.raises(UsageError, match=message):
+        Bdnn(**options)
+
+
+def test_robust_radii_must_be_one_or_one_a_feature():
+    with pytest.raises(UsageError, match="3 robust radii for 2 features: give one for all, or one each"):
+        train(CROSS, Bdnn((1,), robust_radius=(1, 2, 3)), node_limit=0)
+
+
+def test_the_exact_cost_counts_bits_and_rows_that_are_not_held():
+    reduction, chosen = robust_reduction(CROSS, WeightDomain(1))
+    sets = robust_sets(chosen, reduction, np.array([1, 1]), None)
+    always = SignNetwork((np.zeros((1, 2), dtype=int), np.zeros((1, 1), dtype=int)), (np.array([0]), np.array([0])))
+    # everything is class 0: five samples are wrong; of the eight, one each at (0, 0), (1, 1) and (3, 3) is held
+    assert cost(always, reduction, None) == 5
+    assert cost(always, reduction, sets) == 5 + 5
