@@ -161,6 +161,13 @@ def test_run_of_16_bits_beside_a_sum_of_32():
     assert (types["sum"], types["run"]) == ("int32_t", "int16_t")
 
 
+def test_runs_beside_wider_sums_start_so_high_that_they_never_fall_below_0():
+    layer = generate(linear([[7] * 60 + [-5, -1]], [9]), AVR_ON_THE_HOST, layout="unrolled").program.layers[0]
+    variables = {one.name: (one.c_type, one.start) for one in layer.details.parts[0].block.variables}
+    assert variables == {"run": ("uint16_t", str(2 * 255)), "sum": ("int32_t", f"({9 - 7 * 2 * 255})")}
+    assert layer.lowered.sum_low == 9 - 7 * 2 * 255
+
+
 def test_overflow_is_refused_with_the_range():
     with pytest.raises(ExportError, match=r"layer 0 can reach -255\.\.2147483902, beyond int32_t"):
         generate(linear([[1, -1]], [2**31 - 1]), layout="unrolled")

@@ -14,6 +14,9 @@ Three orders of the additions, all without a loop, an index or a branch:
     by input        the same sums with a run for each magnitude, so that the inputs are passed once and not once a
                     magnitude; the runs are added up at the end
 
+Where sums are wider than runs, a run starts `lift` above 0, so that it never falls below: no sign has to be extended
+when it is added. The sum starts lower by what that adds.
+
 Loads reach a limited distance from their base register, so the base moves along with the inputs. Levels of magnitude
 run through the inputs up and down in turn, which saves the way back.
 """
@@ -152,20 +155,20 @@ def side_by_side(weights: IntArray, bias: IntArray, units: range, c_type: str, t
     return Block(tuple(units), names, tuple(variables), tuple(steps))
 
 
-def by_magnitude(row: IntArray, bias: int, unit: int, sum_type: str, run_type: str) -> Block:
+def by_magnitude(row: IntArray, bias: int, unit: int, sum_type: str, run_type: str, lift: int = 0) -> Block:
     """The block of one ``unit`` with the weights ``row`` (inputs,), magnitude by magnitude."""
     steps: list[Step] = []
     for n, (magnitude, below) in enumerate(levels(row)):
         found = np.flatnonzero(np.abs(row) == magnitude)
         steps += (Read(int(i), (Add("run", _sign(row[i]), "value"),)) for i in (found if n % 2 == 0 else found[::-1]))
         steps.append(Fold("sum", "run", magnitude - below))
-    variables = [Variable("sum", sum_type, literal(bias))]
+    variables = [Variable("sum", sum_type, literal(lifted_start(row, bias, lift)))]
     if steps:
-        variables.append(Variable("run", run_type, "0"))
+        variables.append(Variable("run", run_type, str(lift)))
     return Block((unit,), ("sum",), tuple(variables), tuple(steps))
 
 
-def by_input(row: IntArray, bias: int, unit: int, sum_type: str, run_type: str) -> Block:
+def by_input(row: IntArray, bias: int, unit: int, sum_type: str, run_type: str, lift: int = 0) -> Block:
     """The block of one ``unit`` with the weights ``row`` (inputs,), input by input, with a run a magnitude."""
     found = levels(row)
     steps: list[Step] = [
@@ -175,8 +178,16 @@ def by_input(row: IntArray, bias: int, unit: int, sum_type: str, run_type: str) 
         steps.append(Fold("sum", f"run{magnitude}", magnitude - below))
         if below:
             steps.append(Fold(f"run{below}", f"run{magnitude}"))
-    runs = tuple(Variable(f"run{magnitude}", run_type, "0") for magnitude, _ in found)
-    return Block((unit,), ("sum",), (Variable("sum", sum_type, literal(bias)), *runs), tuple(steps))
+    runs = tuple(
+        Variable(f"run{magnitude}", run_type, str(0 if n else lift)) for n, (magnitude, _) in enumerate(found)
+    )
+    start = Variable("sum", sum_type, literal(lifted_start(row, bias, lift)))
+    return Block((unit,), ("sum",), (start, *runs), tuple(steps))
+
+
+def lifted_start(row: IntArray, bias: int, lift: int) -> int:
+    """The first value of a sum whose first run starts at ``lift``: that run is added once a step of magnitude."""
+    return bias - lift * int(np.abs(row).max())
 
 
 def _sign(weight: np.int64) -> str:

@@ -114,8 +114,8 @@ _UNIT_BY_UNIT = {
         Rates(add=6.0, signed=6.1, move=3.5, fold=5.1, scaled=13, unit=45),
     ),
     "avr, wide": (
-        Rates(add=4.1, signed=3.0, move=1.2, fold=10.5, scaled=8, unit=12),
-        Rates(add=6.5, signed=6.0, move=2.4, fold=19, scaled=16, unit=40),
+        Rates(add=4.1, signed=3.0, move=1.2, fold=5.0, scaled=8, unit=12),
+        Rates(add=6.5, signed=6.0, move=2.4, fold=7, scaled=16, unit=40),
     ),
 }
 """By kind of core ("wide": sums of 32 bits): instructions and bytes."""

@@ -20,12 +20,13 @@ from mip2mcu.export.layouts.straight_line import (
     by_magnitude,
     cut,
     level_spans,
+    lifted_start,
     side_by_side,
 )
 from mip2mcu.export.layouts.straight_line_cost import Effort, Order, Way, cheapest
 from mip2mcu.export.literals import TYPE_BYTES, accumulator_type, value_type
 from mip2mcu.layers import Dense, Layer
-from mip2mcu.ranges import IntArray, prefix_range
+from mip2mcu.ranges import INT32_MIN, IntArray, prefix_range
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,8 @@ class UnrolledLayout:
         order, effort = _plan(layer, context)
         low, high = _span(layer, order, context)
         accumulator = sum_type(low, high, context)
+        rows = zip(layer.weights, layer.bias, _lifts(layer, order, accumulator, context), strict=True)
+        low = min(low, *(lifted_start(row, int(bias), lift) for row, bias, lift in rows))
         value, widen_often = _value(context, accumulator)
         parts = cut(_blocks(layer, order, accumulator, value, context), context.prefix, _reach(context))
         return Lowered(
@@ -117,11 +120,25 @@ def _blocks(layer: Dense, order: Order, accumulator: str, value: str, context: L
         terms = _terms(layer.weights, order, accumulator, value, context)
         return [side_by_side(layer.weights, layer.bias, group, accumulator, terms) for group in groups]
     make = by_input if order.way is Way.BY_INPUT else by_magnitude
+    lifts = _lifts(layer, order, accumulator, context)
     blocks = []
     for j, (row, bias) in enumerate(zip(layer.weights, layer.bias, strict=True)):
         _, runs = level_spans(row, int(bias), context.input_low, context.input_high)
-        blocks.append(make(row, int(bias), j, accumulator, sum_type(*runs, context)))
+        run_type = "uint16_t" if lifts[j] else sum_type(*runs, context)
+        blocks.append(make(row, int(bias), j, accumulator, run_type, lifts[j]))
     return blocks
+
+
+def _lifts(layer: Dense, order: Order, accumulator: str, context: LayerContext) -> list[int]:
+    """How far above 0 each unit's runs start: as far as they would fall below, where sums are wider than they are."""
+    if order.way is Way.SIDE_BY_SIDE or context.target.word_bits > 8 or accumulator != "int32_t":
+        return [0] * layer.units
+    lifts = []
+    for row, bias in zip(layer.weights, layer.bias, strict=True):
+        _, (low, high) = level_spans(row, int(bias), context.input_low, context.input_high)
+        possible = high - low < 2**16 and lifted_start(row, int(bias), -low) >= INT32_MIN
+        lifts.append(-low if possible else 0)
+    return lifts
 
 
 def _terms(weights: IntArray, order: Order, accumulator: str, value: str, context: LayerContext) -> dict[int, str]:
@@ -149,6 +166,7 @@ def _span(layer: Dense, order: Order, context: LayerContext) -> Span:
     rows = zip(layer.weights, layer.bias, strict=True)
     spans = [span for row, bias in rows for span in level_spans(row, int(bias), low, high)]
     return min(least for least, _ in spans), max(most for _, most in spans)
+
 
 
 # ---- inputs --------------------------------------------------------------------------------------------------------
