@@ -89,7 +89,7 @@ def _sweep_lines(sweep: Sweep) -> list[str]:
     header = ["target", "run by", "compiler", "flags", "vectors", "mismatches", "predict takes"]
     table = console.table(header, [_cells(way, report) for way, report in sweep.reports], left=4)
     lines = [table, ""]
-    lines += [f"skipped     {entry.way}: {entry.reason}" for entry in sweep.skipped]
+    lines += [f"skipped     {'; '.join(ways)}: {reason}" for reason, ways in _skipped_by_reason(sweep).items()]
     lines.append(
         f"mismatches  {sweep.mismatches:,} in {sweep.vectors:,} vectors, {len(sweep.reports)} ways of compiling and "
         f"running; {len(sweep.skipped) or 'none'} skipped"
@@ -98,6 +98,13 @@ def _sweep_lines(sweep: Sweep) -> list[str]:
         if report.first_mismatch is not None:
             lines.append(f"{way}: {report.first_mismatch.as_text()}")
     return lines
+
+
+def _skipped_by_reason(sweep: Sweep) -> dict[str, list[str]]:
+    reasons: dict[str, list[str]] = {}
+    for entry in sweep.skipped:
+        reasons.setdefault(entry.reason, []).append(str(entry.way))
+    return reasons
 
 
 def _cells(way: Way, report: Report) -> list[str]:

@@ -172,7 +172,7 @@ def test_the_report_is_json_with_the_promised_keys():
 
 
 def test_the_report_says_what_was_searched_for_and_what_cannot_be():
-    report = verify(sign_network(), "host", vectors=200)
+    report = verify(sign_network(), "host", vectors=10_000)
     assert report.as_dict()["searched"]["extremes"] == {"wanted": 16, "found": 15, "impossible": 1, "missing": 0}
     assert "extremes 15 of 16 (1 impossible), thresholds 10 of 10" in report.as_text()
 

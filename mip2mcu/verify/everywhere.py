@@ -106,7 +106,7 @@ def verify_everywhere(
 
     Raises `VerifyError` where a program fails, and `ToolMissingError` where nothing at all could be verified.
     """
-    hunted = hunt_for(network, data, seed)
+    hunted = hunt_for(network, data, seed, vectors)
     reports, skipped = [], []
     for way in all_ways():
         listener(way)

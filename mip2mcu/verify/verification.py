@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from mip2mcu.dataset import Dataset
 
 DEFAULT_VECTORS = 10_000
+_MOST_EFFORT = 4.0
+"""Of the search for vectors, where that for `DEFAULT_VECTORS` is 1."""
 SANITIZERS = ("-fsanitize=address,undefined", "-fno-sanitize-recover=all")
 """Flags of gcc and clang that find reads out of bounds and undefined behaviour when they happen."""
 
@@ -95,7 +97,7 @@ def verify(
         harness = Harness(program, chosen)
         check_description(network, harness, "memory" if source is None else str(source))
         if hunted is None:
-            hunted = hunt_for(network, data, seed)
+            hunted = hunt_for(network, data, seed, vectors)
         comparison = _compare(network, harness, data, vectors, seed, hunted)
         report = _report(comparison, target, seed, _digests(files, name), hunted.tallies)
     if not report.mismatches:
@@ -103,9 +105,10 @@ def verify(
     return report
 
 
-def hunt_for(network: Network, data: Dataset | None, seed: int) -> Hunt:
-    """The rows that `verify` searches for, once for all targets."""
-    return hunt(network, None if data is None else network.check_inputs(data.inputs), seed)
+def hunt_for(network: Network, data: Dataset | None, seed: int, vectors: int) -> Hunt:
+    """The rows that `verify` searches for, once for all targets; the more ``vectors``, the longer."""
+    inputs = None if data is None else network.check_inputs(data.inputs)
+    return hunt(network, inputs, seed, effort=min(_MOST_EFFORT, vectors / DEFAULT_VECTORS))
 
 
 def _check_budgets(report: Report, options: ExportOptions) -> None:
