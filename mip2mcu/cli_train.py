@@ -67,6 +67,7 @@ if TYPE_CHECKING:
 @click.option("--node-limit", type=int, help="Branch-and-bound nodes a solve; results then repeat to the byte.")
 @click.option("--seed", default=0, show_default=True, help="Of everything random.")
 @click.option("--workers", default=1, show_default=True, type=click.IntRange(1), help="Processes side by side.")
+@click.option("--cluster", metavar="ADDRESS", help="local, or tcp://host:8786: train members on a Dask cluster.")
 @click.option("--solver", default="highs", show_default=True, help="Any MIP solver that Pyomo knows.")
 @click.option("--solver-option", "solver_options", multiple=True, metavar="NAME=VALUE", help="Passed to the solver.")
 @click.option(
@@ -104,6 +105,7 @@ def train_command(
     node_limit: int | None,
     seed: int,
     workers: int,
+    cluster: str | None,
     solver: str,
     solver_options: tuple[str, ...],
     write_model: str | None,
@@ -149,6 +151,7 @@ def train_command(
             node_limit=node_limit,
             seed=seed,
             workers=workers,
+            cluster=cluster,
             solver=solver,
             solver_options=_pairs(solver_options),
             listener=live.silent if as_json else _shown_on(live, stopped),

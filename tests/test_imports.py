@@ -29,6 +29,7 @@ ROWS = [
     "stages augmentation selection",
     "evaluation",
     "parallel",
+    "cluster",
     "mip",
     "train",
     "prune certify",

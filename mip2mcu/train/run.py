@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
 from mip2mcu.augmentation import Augmentation, augmented
+from mip2mcu.cluster import cluster_executor
 from mip2mcu.dataset import Dataset
 from mip2mcu.errors import UsageError
 from mip2mcu.files import check_writable
 from mip2mcu.mip.solver import OptionValue, Solver, check_solver, write_model
 from mip2mcu.network import Network
-from mip2mcu.parallel import executor
+from mip2mcu.parallel import Executor, executor
 from mip2mcu.progress import Listener, Stop, silent, stop_on_interrupt
 from mip2mcu.stages import fit_stages, in_front, through
 from mip2mcu.train.choice import choose
@@ -87,6 +88,7 @@ def train(
     node_limit: int | None = None,
     seed: int = 0,
     workers: int = 1,
+    cluster: str | None = None,
     solver: str = "highs",
     solver_options: Mapping[str, OptionValue] | None = None,
     listener: Listener = silent,
@@ -105,6 +107,7 @@ def train(
     node_limit       branch-and-bound nodes of each solve; 0: no search, only its quick start. With it and no time
                      limit, the same data, options and seed give the same network to the byte, whatever the workers
     workers          processes that train members of an ensemble side by side
+    cluster          "local" or the address of a Dask scheduler: its workers train the members, see `mip2mcu.cluster`
     solver, solver_options   by name, with its own options; see `mip2mcu.mip.solver.Solver`
     listener         takes `Progress` events while it runs
     stop             asked now and then; turns true: the best network so far is returned. None: Ctrl-C does that
@@ -121,7 +124,7 @@ def train(
     given = through(dataset, front)
     rows = through(augmented(dataset, Augmentation(copies), seed), front) if copies else given
     parts = members(rows, divided, many=many)
-    with stop_on_interrupt() if stop is None else nullcontext(stop) as stopped, executor(workers) as run:
+    with stop_on_interrupt() if stop is None else nullcontext(stop) as stopped, _executor(workers, cluster) as run:
         seconds = None if time_limit is None else CHOICE_SHARE * time_limit
         choice = choose(chosen, given, divided, engine, run, seconds=seconds, listener=listener, stop=stopped)
         chosen = choice.formulation
@@ -148,6 +151,10 @@ def train(
     elif time_limit is not None and report.status != "optimal":
         notes += ("ended by a limit in seconds: another run may end elsewhere, one with a node limit alone does not",)
     return Trained(network, replace(report, workers=min(workers, len(parts)), notes=notes), earlier)
+
+
+def _executor(workers: int, cluster: str | None) -> AbstractContextManager[Executor]:
+    return executor(workers) if cluster is None else cluster_executor(cluster, workers)
 
 
 def _described(ensemble: Ensemble, parts: int, stages: Sequence[str], copies: int) -> tuple[tuple[str, Any], ...]:
