@@ -55,9 +55,30 @@ def pivot(rows: Sequence[Row]) -> str:
     return "\n".join(lines)
 
 
+def pruning() -> str:
+    """Selectors by share of units kept, after the refit; then what the larger networks lose."""
+    rows = load("oamip")
+    digits = [row for row in rows if row.task == "digits" and row.metric.endswith("kept, refit")]
+    selectors = ["best subset", *digits[0].references]
+    lines = ["| selector | " + " | ".join(row.metric.split(", ")[1] for row in digits) + " |"]
+    lines.append("|---|" + "---:|" * len(digits))
+    for name in selectors:
+        cells = [shown(row.references.get(name, row.value), row.unit) for row in digits]
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    others = [row for row in rows if row.task != "digits"]
+    names = list(dict.fromkeys(name for row in others for name in row.references))
+    lines += ["", "| network | figure | best subset | " + " | ".join(names) + " |"]
+    lines.append("|---|---|" + "---:|" * (1 + len(names)))
+    for row in others:
+        cells = [shown(row.references[name], row.unit) if name in row.references else "" for name in names]
+        lines.append(f"| {row.task} | {row.metric} | {shown(row.value, row.unit)} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
 PARTS: dict[str, Callable[[], str]] = {
     "example": example,
     "tabular": lambda: pivot(load("tabular")),
+    "oamip": pruning,
 }
 
 

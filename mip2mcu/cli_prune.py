@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from contextlib import suppress
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
@@ -15,7 +16,7 @@ from mip2mcu.dataset import Dataset
 from mip2mcu.errors import DatasetError, UsageError
 from mip2mcu.files import check_writable
 from mip2mcu.network import Network
-from mip2mcu.progress import stop_on_interrupt
+from mip2mcu.progress import Progress, stop_on_interrupt
 
 if TYPE_CHECKING:
     from mip2mcu.prune import FloatNetwork, Pruned, Pruning
@@ -129,9 +130,17 @@ def prune_command(
     trained = fitted_to(
         _network(network), rows, _number(input_scale, "--input-scale"), _number(input_offset, "--input-offset")
     )
+    live = console.LiveLine()
+    began = time.monotonic()
+
+    def show(event: Progress) -> None:
+        if event.stage:
+            live.show(f"{time.monotonic() - began:.0f} s  {event.stage}")
+
     with stop_on_interrupt() as stopped:
         options: dict[str, Any] = {
             "test": held_out,
+            "listener": live.silent if as_json else show,
             "solver": Solver(time_limit=time_limit, seed=seed % 2**31),
             "seed": seed,
             "workers": workers,
@@ -141,6 +150,7 @@ def prune_command(
             result = prune(trained, rows, pruning, **options)
         else:
             result = _to_fit(trained, rows, pruning, max_flash, target, options)
+    live.clear()
     result.network.save(out)
     if as_json:
         summary = {**result.as_dict(), "model": out, "model_sha256": result.network.sha256}

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -164,3 +166,10 @@ def test_weights_in_other_files_are_refused(tmp_path):
 
 def test_every_operator_that_is_said_to_be_supported_is_one_of_onnx():
     assert all(onnx.defs.has(kind) for kind in OPERATORS)
+
+
+def test_the_shipped_lenet_is_read():
+    network = read_onnx(Path(__file__).parent.parent / "examples" / "lenet" / "lenet5.onnx")
+    assert network.input_shape == (1, 28, 28)
+    assert network.widths == (6, 16, 120, 84)
+    assert network.parameters == 61_706

@@ -165,3 +165,11 @@ def test_reconstruction_keeps_as_many_units_as_asked_for(make):
     selection = reconstruction(problem(network, solver=Solver(time_limit=6)))
     assert tuple(len(own) for own in selection.kept) == counts_for(network.widths, 0.5)
     assert all(record.bound is not None for record in selection.solves)
+
+
+def test_without_any_time_the_start_is_kept():
+    given = np.random.default_rng(0).normal(size=(9, 2, 6))
+    asked = problem(dense_network(), solver=Solver(time_limit=0.0))
+    kept, record = chosen_units(given, Budget(np.ones(6), 4.0, 2), asked, None, "sums")
+    assert len(kept) == 4
+    assert record.status in ("not searched", "time limit")

@@ -64,3 +64,13 @@ def test_calibration_needs_rows():
     data = labelled_by(dense_network())
     with pytest.raises(ModelError, match="at least one"):
         quantise(dense_network(), data.rows_at([]))
+
+
+@pytest.mark.parametrize("tiny", [0.0, 1e-15, 1e-300])
+def test_weights_that_are_nothing_beside_their_bias(tiny):
+    hidden = FloatDense([[tiny, tiny], [1, -1], [tiny, 0]], [3.0, 0, -2.0])
+    network = FloatNetwork((hidden, FloatDense([[1, 1, 1], [2, 0, 0]], [0, 0], relu=False)), (2,))
+    rows = np.random.default_rng(0).integers(0, 16, (200, 2))
+    labels = network.scores(rows).argmax(axis=1)
+    data = Dataset.from_arrays(rows, labels, input_range=(0, 15))
+    assert (quantise(network, data).predict(data.inputs) == labels).mean() >= 0.9

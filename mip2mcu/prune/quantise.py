@@ -22,6 +22,10 @@ from mip2mcu.ranges import IntArray
 
 WEIGHT_TOP = 127
 ACTIVATION_TOP = 255
+BIAS_TOP = 2**26
+"""Largest bias; where weights are so small that it would be larger, they are nothing beside it."""
+SMALLEST_STEP = 1e-200
+"""Steps below belong to units without weights and bias."""
 CALIBRATION_ROWS = 512
 """Most rows that steps are measured on, spread evenly over the data."""
 CLIPPED = (1.0, 0.97, 0.93, 0.88, 0.82, 0.75, 0.67, 0.58)
@@ -35,7 +39,7 @@ def quantise(network: FloatNetwork, calibration: Dataset) -> Network:
     """
     if calibration.rows == 0:
         raise ModelError("quantisation needs rows to calibrate with: give data with at least one")
-    rows = calibration.inputs[_spread(calibration.rows, CALIBRATION_ROWS)]
+    rows = calibration.inputs[spread_rows(calibration.rows, CALIBRATION_ROWS)]
     exact = rows.astype(np.float64).reshape(-1, *network.input_shape)
     whole = rows.reshape(-1, *network.input_shape)
     ends = tuple(v.reshape(network.input_shape) for v in (calibration.input_low, calibration.input_high))
@@ -65,7 +69,7 @@ def quantise(network: FloatNetwork, calibration: Dataset) -> Network:
     )
 
 
-def _spread(count: int, most: int) -> IntArray:
+def spread_rows(count: int, most: int) -> IntArray:
     """Indices of at most ``most`` rows, evenly spread over ``count``."""
     return np.unique(np.linspace(0, count - 1, min(count, most)).round().astype(np.int64))
 
@@ -98,8 +102,8 @@ def _hidden(
     layer: Weighted, step: float, whole: IntArray, exact: FloatArray, low: IntArray, high: IntArray
 ) -> tuple[Dense | Conv2d, float]:
     """A layer with ReLU, and the step of its activations; ``exact`` are those in floating point."""
-    largest = np.abs(layer.matrix).max(axis=1) * step
-    weight_step = np.where(largest > 0, largest, 1.0) / WEIGHT_TOP
+    weight_step = np.maximum(np.abs(layer.matrix).max(axis=1) * step / WEIGHT_TOP, np.abs(layer.bias) / BIAS_TOP)
+    weight_step[weight_step < SMALLEST_STEP] = 1.0
     matrix = _integer_weights(layer, step, weight_step)
     bare = _build(layer, matrix, np.zeros(layer.units, dtype=np.int64), None)
     top = bare.sum_range(low, high)[1].reshape(layer.units, -1).max(axis=1)
@@ -156,6 +160,7 @@ def _half(pre: IntArray) -> IntArray:
 def _last(layer: Weighted, step: float, whole: IntArray, exact: FloatArray) -> Dense | Conv2d:
     """The last layer: its sums are compared with each other, so they share one step."""
     largest = float(np.abs(layer.matrix).max()) * step
-    weight_step = np.full(layer.units, (largest if largest > 0 else 1.0) / WEIGHT_TOP)
+    weight_step = np.full(layer.units, max(largest / WEIGHT_TOP, float(np.abs(layer.bias).max()) / BIAS_TOP))
+    weight_step[weight_step < SMALLEST_STEP] = 1.0
     matrix = _integer_weights(layer, step, weight_step)
     return _build(layer, matrix, _integer_bias(layer, matrix, weight_step, whole, exact), None)

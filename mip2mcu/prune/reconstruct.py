@@ -13,14 +13,15 @@ There is no ReLU in it, so it is proved optimal in seconds for some 30 units. Th
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pyomo.environ as pyo
 from pyomo.core.expr import LinearExpression
 
+from mip2mcu.errors import NoSolutionError
 from mip2mcu.mip.matrix import FloatArray
-from mip2mcu.mip.solver import Solve, solve
+from mip2mcu.mip.solver import Solve, no_solve, solve
 from mip2mcu.prune.removal import sampled
 from mip2mcu.prune.selection import Problem, Selection
 from mip2mcu.ranges import IntArray
@@ -89,10 +90,41 @@ def chosen_units(
     scale = max(float(np.abs(given).max()), 1e-30)
     clean = np.where(np.abs(given) < 1e-6 * scale, 0.0, given) / scale
     model = removal_model(clean, budget)
-    record = solve(
-        model, problem.solver.within(seconds), stage=stage, listener=problem.listener, stop=problem.stop
-    )
+    start = _by_spread_in(clean, budget)
+    _set_start(model, clean, start, budget)
+    solver = problem.solver.within(seconds)
+    try:
+        record = solve(
+            model, solver, start=True, stage=stage, listener=problem.listener, stop=problem.stop
+        )
+    except NoSolutionError:  # no time to look at the start, if it keeps the budget at all
+        if budget.cost[start].sum() > budget.most or len(start) % budget.multiple:
+            raise
+        return start, replace(no_solve(stage, solver), objective=float(pyo.value(model.mean_missed)))
     return np.array([j for j in model.gone if not model.gone[j].value], dtype=np.int64), record
+
+
+def _by_spread_in(given: FloatArray, budget: Budget) -> IntArray:
+    """A start: the units with the largest spread for their cost, as many as the budget allows."""
+    order = np.argsort(-given.std(axis=0).sum(axis=0) / budget.cost, kind="stable")
+    count = len(order)
+    while count > 1 and (budget.cost[order[:count]].sum() > budget.most or count % budget.multiple):
+        count -= 1
+    return np.sort(order[:count])
+
+
+def _set_start(model: pyo.ConcreteModel, given: FloatArray, kept: IntArray, budget: Budget) -> None:
+    """Values for which ``kept`` and the medians of what is missed keep all constraints."""
+    gone = np.ones(given.shape[2])
+    gone[kept] = 0.0
+    lost = given @ gone
+    shift = np.median(lost, axis=0)
+    missed = np.abs(lost - shift)
+    model.gone.set_values({j: int(value) for j, value in enumerate(gone)})
+    model.shift.set_values({k: float(value) for k, value in enumerate(shift)})
+    model.missed.set_values({(i, k): float(missed[i, k]) for i, k in model.pairs})
+    if budget.multiple > 1:
+        model.blocks.set_value(len(kept) // budget.multiple)
 
 
 def _filled(chosen: IntArray, given: FloatArray, count: int) -> IntArray:

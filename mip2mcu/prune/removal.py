@@ -19,7 +19,7 @@ from mip2mcu.ranges import IntArray
 REPAIRS = ("none", "fold", "refit")
 RIDGE = 1e-3
 """Pull of a refitted weight towards its old value, as a share of the mean square of what the weights meet."""
-EQUATIONS = 60_000
+EQUATIONS = 20_000
 """Most rows of a least-squares problem; convolutions give one a position."""
 
 

@@ -20,7 +20,7 @@ from mip2mcu.progress import Listener, Stop, never, silent
 from mip2mcu.prune.decoupling import Scoring, oamip
 from mip2mcu.prune.float_network import FloatArray, FloatNetwork
 from mip2mcu.prune.lossless import compressed, stability, without_constants
-from mip2mcu.prune.quantise import quantise
+from mip2mcu.prune.quantise import quantise, spread_rows
 from mip2mcu.prune.reconstruct import reconstruction
 from mip2mcu.prune.removal import REPAIRS, pruned, removed
 from mip2mcu.prune.selection import Problem, Selection, by_chance, by_magnitude, by_spread, counts_for
@@ -40,6 +40,8 @@ METHODS: Mapping[str, tuple[Method, str]] = {
 """Selection methods by name, the best first, each with one line about it."""
 
 FIT_TRIES = 8
+MEASURED_ROWS = 10_000
+"""Most rows of the data that accuracies are measured on, spread evenly; test rows are measured all."""
 PROOF_SECONDS = 1.0
 """Limit of one program that settles a unit's sign."""
 
@@ -76,7 +78,10 @@ class Pruning:
 
 @dataclass(frozen=True)
 class Step:
-    """The network after one step: its units a prunable layer, weights and biases, bytes, accuracies 0..1."""
+    """The network after one step: its units a prunable layer, weights and biases, bytes, accuracies 0..1.
+
+    ``accuracy`` is that on the data, on at most `MEASURED_ROWS` of their rows.
+    """
 
     name: str
     widths: tuple[int, ...]
@@ -247,6 +252,7 @@ def _check_labels(data: Dataset, test: Dataset | None) -> None:
 
 
 def _measured(name: str, network: FloatNetwork | Network, data: Dataset, test: Dataset | None) -> Step:
+    data = data.rows_at(spread_rows(data.rows, MEASURED_ROWS))
     if isinstance(network, FloatNetwork):
         found = [None if rows is None else network.accuracy(rows.inputs, rows.labels) for rows in (data, test)]
         widths, parameters, size = network.widths, network.parameters, network.bytes
