@@ -32,7 +32,12 @@ def tiny_network(seed):
     layers, width = [], inputs
     for _ in range(int(rng.integers(0, 3))):
         units = int(rng.integers(1, 5))
-        layers.append(Dense(rng.integers(-3, 4, (units, width)), rng.integers(-4, 5, units), Activation.SIGN))
+        weights, bias = rng.integers(-3, 4, (units, width)), rng.integers(-4, 5, units)
+        layer = Dense(weights, bias, Activation.SIGN)
+        if rng.integers(0, 3) == 0:
+            mult, shift = rng.integers(0, 400, units), rng.integers(1, 7, units)
+            layer = Dense(weights, bias, Activation.RELU, Requantisation(rng.integers(0, 3, units), mult, shift))
+        layers.append(layer)
         width = units
     units = decision.sums_expected()
     layers.append(Dense(rng.integers(-3, 4, (units, width)), rng.integers(-4, 5, units)))
@@ -157,4 +162,4 @@ def test_goals_of_many_units_are_a_sample():
 
 def test_networks_with_other_layers_are_not_put_into_a_mip():
     assert is_searchable(sign_network())
-    assert not is_searchable(random_cnn(1))
+    assert not is_searchable(random_cnn(1))  # a convolution

@@ -5,7 +5,8 @@ The network is given, its inputs are whole variables in their ranges. A sign uni
     sum >= low * (1 - fired)             fired = 1 forces sum >= 0
     sum <= (high + 1) * fired - 1        fired = 0 forces sum <= -1
 
-with the sum's exact range [low, high] from the network. Dense layers with signs or without activation are understood.
+with the sum's exact range [low, high] from the network. A requantised unit is max(sum, 0), two whole quotients (a shift
+is a division that leaves a remainder below its divisor) and a minimum. Dense layers are understood, others are not.
 Limits are counted in nodes, so that the same question has the same answer.
 """
 
@@ -27,6 +28,9 @@ from mip2mcu.ranges import IntArray
 LINK_LIMIT = 5_000
 """Most non-zero weights of a network that is searched."""
 _NODE_LIMIT = 100
+_FACTOR_LIMIT = 2**17
+"""Largest factor of a program whose proof of impossibility is believed: a solver's arithmetic is not exact."""
+_OUTPUT_HIGH = 255
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,9 +53,7 @@ class Expression:
 
 def is_searchable(network: Network) -> bool:
     """Whether `InputSearch` understands ``network``, and it is small enough."""
-    return network.link_count <= LINK_LIMIT and all(
-        isinstance(layer, Dense) and layer.activation in (Activation.SIGN, Activation.NONE) for layer in network.layers
-    )
+    return network.link_count <= LINK_LIMIT and all(isinstance(layer, Dense) for layer in network.layers)
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,7 +83,7 @@ class InputSearch:
         try:
             values, _ = solve_matrix(program.matrix(), solver, stage="input")
         except InfeasibleError:
-            return Answer(None, is_impossible=True)
+            return Answer(None, is_impossible=program.largest_factor <= _FACTOR_LIMIT)
         except NoSolutionError:
             return Answer(None)
         return Answer(np.rint(values[: self.network.inputs]).astype(np.int64))
@@ -112,6 +114,42 @@ class _Program:
         self.constrain({**total.factors, fired: -(total.high + 1)}, high=-1 - total.constant)
         return fired
 
+    def requantised(self, total: Expression, pre: int, mult: int, shift: int) -> Expression:
+        """``min(255, ((max(total, 0) >> pre) * mult + (1 << (shift - 1))) >> shift)``."""
+        fired = self.fires(total)
+        low, high = min(total.low, 0), max(total.high, 0)
+        positive = self.column(0, high)
+        minus = {column: -factor for column, factor in total.factors.items()}
+        self.constrain({positive: 1, **minus}, low=total.constant)
+        self.constrain({positive: 1, **minus, fired: -low}, high=total.constant - low)
+        self.constrain({positive: 1, fired: -high}, high=0)
+        scaled = self._quotient(positive, 1, 0, high, 1 << pre)
+        half = 1 << (shift - 1)
+        rounded = self._quotient(scaled, mult, half, mult * self.high[scaled] + half, 1 << shift)
+        return self._at_most(rounded, _OUTPUT_HIGH)
+
+    def _quotient(self, column: int, factor: int, constant: int, high: int, divisor: int) -> int:
+        """A column that is ``(factor * column + constant) // divisor`` for values in [0, high]."""
+        quotient = self.column(0, high // divisor)
+        self.constrain({column: factor, quotient: -divisor}, -constant, divisor - 1 - constant)
+        return quotient
+
+    def _at_most(self, column: int, limit: int) -> Expression:
+        """``min(column, limit)``."""
+        most = self.high[column]
+        if most <= limit:
+            return Expression({column: 1}, 0, 0, most)
+        least, is_cut = self.column(0, limit), self.column(0, 1)
+        self.constrain({least: 1, column: -1}, high=0)
+        self.constrain({least: 1, is_cut: -limit}, low=0)
+        self.constrain({least: 1, column: -1, is_cut: most - limit}, low=0)
+        return Expression({least: 1}, 0, 0, limit)
+
+    @property
+    def largest_factor(self) -> int:
+        """Of all rows."""
+        return max((abs(factor) for factors, _, _ in self.rows for factor in factors.values()), default=0)
+
     def matrix(self) -> Matrix:
         """Nothing to minimise: any point will do."""
         lengths = [len(factors) for factors, _, _ in self.rows]
@@ -129,7 +167,7 @@ class _Program:
 
 
 def _sums(program: _Program, network: Network, last: int) -> list[Expression]:
-    """The sums of layer ``last``; adds the inputs first, then the sign units on the way."""
+    """The sums of layer ``last``; adds the inputs first, then the units on the way."""
     outputs = [
         Expression({program.column(int(low), int(high)): 1}, 0, int(low), int(high))
         for low, high in zip(network.input_low, network.input_high, strict=True)
@@ -147,6 +185,10 @@ def _sums(program: _Program, network: Network, last: int) -> list[Expression]:
         outputs = sums
         if layer.activation is Activation.SIGN:
             outputs = [Expression({program.fires(total): 2}, -1, -1, 1) for total in sums]
+        elif layer.requantisation is not None:
+            by = layer.requantisation
+            parameters = zip(by.pre.tolist(), by.mult.tolist(), by.shift.tolist(), strict=True)
+            outputs = [program.requantised(total, *own) for total, own in zip(sums, parameters, strict=True)]
     return outputs
 
 
