@@ -12,9 +12,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from unicorn import UcError
 
 from mip2mcu.decisions import Argmax
-from mip2mcu.errors import ExportError
+from mip2mcu.errors import ExportError, VerifyError
 from mip2mcu.export import TARGETS, generate
 from mip2mcu.export.layouts import LAYOUTS
 from mip2mcu.layers import Activation, Conv2d, Dense, MaxPool, Requantisation
@@ -24,6 +25,7 @@ from mip2mcu.verify.cores import core_for
 from mip2mcu.verify.harness import Harness, build
 from mip2mcu.verify.runners import find_runner
 from mip2mcu.verify.runners.image import read_image
+from mip2mcu.verify.runners.unicorn import UnicornRunner
 from mip2mcu.verify.toolchains import find_toolchain
 from tests.conftest import require
 from tests.export_support import compile_host
@@ -77,6 +79,15 @@ def images(target):
         Network(np.zeros_like(high), high, layers, Argmax(3), tuple("abc"), (1, 6, 6), quantizer=Quantizer(features)),
         "auto",
     )
+
+
+def coded():
+    """Sparse ternary units whose sums are spread around 0, in front of three sums."""
+    rng = np.random.default_rng(1)
+    weights = np.where(rng.random((8, 40)) < 0.3, rng.integers(-1, 2, (8, 40)), 0)
+    first = Dense(weights, -(weights.sum(axis=1) * 255) // 2 + rng.integers(-2, 3, 8), Activation.SIGN)
+    last = Dense(rng.integers(-1, 2, (3, 8)), rng.integers(-3, 4, 3))
+    return Network(np.zeros(40), np.full(40, 255), (first, last), Argmax(3), tuple("abc"))
 
 
 SUBJECTS = {"every dense layout": chain, "convolution": images}
@@ -175,3 +186,52 @@ def test_a_flipped_bit_in_the_flash_of_a_core_is_noticed(toolchain, tmp_path):
         changed = planted(program.elf, symbols[table.name], bit, tmp_path)
         answer = harness.runner.run(changed, program.core, harness.check_request())
         assert int.from_bytes(answer, "little", signed=True) == -1, (table.name, bit)
+
+
+# ---- weights in code -----------------------------------------------------------------------------------------------
+
+
+def code_places(program: Path):
+    """Address and bytes of each function that computes a layer."""
+    from elftools.elf.elffile import ELFFile
+
+    with program.open("rb") as stream:
+        symbols = list(ELFFile(stream).get_section_by_name(".symtab").iter_symbols())
+    layers = [s for s in symbols if s.name.startswith("layer") and s["st_info"]["type"] == "STT_FUNC"]
+    return [(symbol["st_value"] & ~1, symbol["st_size"]) for symbol in layers]
+
+
+def answer_to(request, program, core):
+    """What the harness answers; None where the program faults or never ends."""
+    try:
+        return UnicornRunner(seconds=1).run(program, core, request)
+    except (VerifyError, UcError):
+        return None
+
+
+@pytest.mark.parametrize("target", ["cortex-m0", "cortex-m4", "rv32imc"])
+def test_a_flipped_bit_in_straight_line_code_is_noticed_faults_or_changes_no_result(target, tmp_path):
+    row, core, network = TARGETS[target], core_for(TARGETS[target]), coded()
+    require_compiler(row.compiler)
+    entry = generate(network, target, "model", layout="unrolled")
+    assert entry.program.selftest.probes.noticed == entry.program.selftest.probes.changes > 200
+    program = build(
+        entry.files, tmp_path, network=network, name="model", target=row, core=core, toolchain=find_toolchain(row)
+    )
+    harness = Harness(program, UnicornRunner())
+    rng = np.random.default_rng(5)
+    rows = rng.integers(0, network.input_high + 1, (200, network.inputs))
+    rows[100:] *= rng.random((100, network.inputs)) < 0.3
+    infer, passed = harness.infer_request(rows), bytes(4)
+    right = answer_to(infer, program.elf, core)
+    assert answer_to(harness.selftest_request(), program.elf, core) == passed
+    places, noticed = code_places(program.elf), 0
+    for _ in range(60):
+        address, size = places[rng.integers(len(places))]
+        changed = planted(program.elf, address, int(rng.integers(0, 8 * size)), tmp_path)
+        if answer_to(harness.selftest_request(), changed, core) == passed:
+            results = answer_to(infer, changed, core)
+            assert results is None or len(results) != len(right) or results == right
+        else:
+            noticed += 1
+    assert noticed > 40

@@ -248,6 +248,7 @@ def lower(network: Network, target: Target, name: str, options: ExportOptions) -
     planned = prepared.plan(options)
     lowered = planned.lowered
     layers = tuple(_link(network, steps, k, lowered) for k in range(len(lowered)))
+    coded = [layer.index for layer in layers if layer.lowered.code_bytes]
     scratch = plan([_tensor(layer) for layer in layers[:-1]], [entry.work for entry in lowered], options.static_scratch)
     macros = Macros(name, frozenset(f"{name.upper()}_{macro}" for macro in _FIXED_MACROS))
     features = () if network.quantizer is None else describe_features(network.quantizer, macros)
@@ -268,7 +269,7 @@ def lower(network: Network, target: Target, name: str, options: ExportOptions) -
         sum_high=int(high.max()),
         decision=decision,
         quantizer=quantizer,
-        selftest=lower_selftest(network, layers[0].input.encoding),
+        selftest=lower_selftest(network, layers[0].input.encoding, coded),
         check=lower_check(_tables(quantizer, layers), target),
         supports=_supports(layers, decision),
         plan=planned,

@@ -59,7 +59,7 @@ int motor_check(void);
 
 #ifndef MOTOR_NO_SELFTEST
 /* Runs 8 vectors and compares with what the model gave when it was exported:
- * 0, or minus the number of the first vector that differs. */
+ * 0, or -1 where anything differs. */
 int motor_selftest(void);
 #endif
 

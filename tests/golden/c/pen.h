@@ -60,7 +60,7 @@ int pen_check(void);
 
 #ifndef PEN_NO_SELFTEST
 /* Runs 8 vectors and compares with what the model gave when it was exported:
- * 0, or minus the number of the first vector that differs. */
+ * 0, or -1 where anything differs. */
 int pen_selftest(void);
 #endif
 

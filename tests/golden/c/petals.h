@@ -75,7 +75,7 @@ int petals_check(void);
 
 #ifndef PETALS_NO_SELFTEST
 /* Runs 16 vectors and compares with what the model gave when it was exported:
- * 0, or minus the number of the first vector that differs. */
+ * 0, or -1 where anything differs. */
 int petals_selftest(void);
 #endif
 

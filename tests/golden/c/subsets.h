@@ -61,7 +61,7 @@ int subsets_check(void);
 
 #ifndef SUBSETS_NO_SELFTEST
 /* Runs 8 vectors and compares with what the model gave when it was exported:
- * 0, or minus the number of the first vector that differs. */
+ * 0, or -1 where anything differs. */
 int subsets_selftest(void);
 #endif
 

@@ -87,7 +87,7 @@ int weather_check(void);
 
 #ifndef WEATHER_NO_SELFTEST
 /* Runs 16 vectors and compares with what the model gave when it was exported:
- * 0, or minus the number of the first vector that differs. */
+ * 0, or -1 where anything differs. */
 int weather_selftest(void);
 #endif
 
