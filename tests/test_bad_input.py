@@ -15,7 +15,7 @@ from mip2mcu.layers import Activation, Conv2d, Dense, MaxPool
 from mip2mcu.network import Network
 from tests.export_support import assert_equal_to_network, compile_host, random_rows
 
-DENSE = [name for name in LAYOUTS if name not in ("conv", "pool", "filter")]
+DENSE = [name for name in LAYOUTS if name not in ("conv", "conv_dsp", "pool", "filter")]
 
 
 def signs(weights, bias, low=0, high=1) -> Network:

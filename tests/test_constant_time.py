@@ -104,4 +104,4 @@ def test_what_may_depend_on_the_inputs_is_not_said_to_be_constant():
     assert claims(NETWORKS["values"], "rv32imc", "dense")
     assert not claims(HIDDEN, "cortex-m0", "dense")  # +1 and -1
     assert not claims(HIDDEN, "cortex-m0", "unrolled,bit_planes")  # one comparison after the other, without a loop
-    assert set(LAYOUTS) - FIXED_STEPS == {"conv", "pool", "filter"}
+    assert set(LAYOUTS) - FIXED_STEPS == {"conv", "conv_dsp", "pool", "filter"}

@@ -12,13 +12,14 @@ from hypothesis import strategies as st
 
 from mip2mcu.decisions import Argmax
 from mip2mcu.errors import ExportError
-from mip2mcu.export import TARGETS, generate
-from mip2mcu.export.layouts.conv import Tiles, choose_tiles
+from mip2mcu.export import TARGETS, ExportOptions, generate
+from mip2mcu.export.layouts.conv import Tiles, choose_tiles, in_fours, pairs_of
+from mip2mcu.export.program import planning
 from mip2mcu.layers import Activation, AveragePool, Conv2d, Dense, MaxPool
 from mip2mcu.network import Network
 from tests.cnns import lenet, pen, random_cnn
 from tests.export_support import assert_equal_to_network, compile_host, random_rows
-from tests.layout_support import CORES, assert_exact_on_core
+from tests.layout_support import CORES, assert_defined, assert_exact_on_core
 
 GOLDEN = Path(__file__).parent / "golden" / "c"
 M0, M4 = TARGETS["cortex-m0"], TARGETS["cortex-m4"]
@@ -78,6 +79,84 @@ def test_cnns_are_exact_on_emulated_cores(target, seed, tmp_path):
 @pytest.mark.parametrize("target", CORES)
 def test_lenet_is_exact_on_emulated_cores(target, tmp_path):
     assert_exact_on_core(lenet(), tmp_path, None, target)
+
+
+# ---- two columns at a time -----------------------------------------------------------------------------------------
+
+
+def in_pairs(network, kind="fast"):
+    """The names of layouts that take ``conv_dsp`` for every convolution that it accepts; None where there is none."""
+    allowed = planning(network, M4, ExportOptions())
+    every = zip(allowed.tasks, allowed.surveyed, strict=True)
+    taken = [task.context.index for task, found in every if any(c.lowered and c.layout == "conv_dsp" for c in found)]
+    return ",".join(f"{index}=conv_dsp/{kind}" for index in taken) or None
+
+
+@pytest.mark.parametrize("kind", ["fast", "compact"])
+def test_two_columns_at_a_time_are_exact_on_random_cnns(kind, tmp_path):
+    networks = [random_cnn(seed) for seed in range(40, 58)]
+    networks = [network for network in networks if in_pairs(network)]
+    assert len(networks) >= 6
+    exports = [
+        generate(network, "cortex-m4", f"net{k}", layout=in_pairs(network, kind)) for k, network in enumerate(networks)
+    ]
+    for network, compiled in zip(networks, compile_host(exports, tmp_path), strict=True):
+        assert_equal_to_network(compiled, network, random_rows(network, 12, np.random.default_rng(0)))
+
+
+@pytest.mark.parametrize("network", [lenet(), random_cnn(41), random_cnn(46)], ids=["lenet", "41", "46"])
+def test_two_columns_at_a_time_are_exact_on_an_emulated_core(network, tmp_path):
+    assert_exact_on_core(network, tmp_path, in_pairs(network), "cortex-m4")
+
+
+@pytest.mark.parametrize("columns", range(2, 9))
+def test_kernels_of_every_width_go_in_pairs(columns, tmp_path):
+    rng = np.random.default_rng(columns)
+    networks = []
+    for stride, pool in ((1, None), (2, None), (3, MaxPool((1, 2), (1, 2)))):
+        weights = rng.choice([-128, 127, 3], (2, 2, 2, columns))
+        layer = Conv2d(weights, [1, -2], (1, stride), (1, columns - 1, 0, 1), -32767, Activation.SIGN)
+        networks.append(single(layer, (2, 5, 13), pool=pool))
+    exports = [generate(network, "cortex-m4", f"net{k}", layout="0=conv_dsp") for k, network in enumerate(networks)]
+    for network, compiled in zip(networks, compile_host(exports, tmp_path), strict=True):
+        assert_equal_to_network(compiled, network, random_rows(network, 8, np.random.default_rng(0)))
+
+
+def test_columns_1_and_2_of_each_four_change_places():
+    assert in_fours(np.arange(11)).tolist() == [0, 2, 1, 3, 4, 6, 5, 7, 8, 9, 10]
+
+
+def test_a_load_of_two_inputs_serves_every_sum_that_they_belong_to():
+    assert pairs_of(3, 1, 2).steps == ((0, ((0, 0),)), (1, ((1, 0),)), (2, ((0, 1),)), (3, ((1, 1),)))
+    assert pairs_of(4, 2, 2).steps == ((0, ((0, 0),)), (2, ((0, 1), (1, 0))), (4, ((1, 1),)))
+
+
+def test_no_load_leaves_the_band():
+    for network in (random_cnn(seed) for seed in range(40, 52)):
+        for layer in generate(network, "cortex-m4", layout=in_pairs(network)).program.layers:
+            if layer.lowered.layout == "conv_dsp":
+                conv = layer.details
+                rows = conv.row_stride * (conv.band.serves - 1) + (conv.cell.rows - 1) * conv.stride[0]
+                row = (conv.image[0] - 1) * conv.channel_step + (rows + conv.kernel[0] - 1) * conv.row_step
+                furthest = row + conv.tiles.last * conv.stride[1] + conv.pairs.steps[-1][0] + 1
+                assert furthest < layer.lowered.work[0].length
+
+
+def test_no_step_of_it_is_undefined(tmp_path):
+    assert_defined([random_cnn(46)], tmp_path, in_pairs(random_cnn(46)), "cortex-m4")
+
+
+@pytest.mark.parametrize(
+    ("weights", "target", "reason"),
+    [
+        (np.full((1, 1, 1, 3), 200), "cortex-m4", "takes weights of 8 bits, these lie in 200..200"),
+        (np.ones((1, 1, 1, 9), dtype=int), "cortex-m4", "takes kernels of 2 to 8 columns, these have 9"),
+        (np.ones((1, 1, 1, 3), dtype=int), "cortex-m3", "needs a core with DSP instructions"),
+    ],
+)
+def test_what_does_not_go_in_pairs_is_refused_with_the_reason(weights, target, reason):
+    with pytest.raises(ExportError, match=rf"conv_dsp {reason}; it can be conv$"):
+        generate(single(Conv2d(weights, [0], activation=Activation.SIGN), (1, 4, 12)), target, layout="0=conv_dsp")
 
 
 def test_golden_c_of_a_small_cnn(update_golden, tmp_path):

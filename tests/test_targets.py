@@ -175,6 +175,8 @@ def every_export(target):
     networks = [small_cnn(), *(random_network(seed) for seed in range(3))]
     exports = [generate(network, target, f"any{k}") for k, network in enumerate(networks)]
     exports.append(generate(random_network(4), target, "fixed", static_scratch=True))
+    with suppress(ExportError):
+        exports.append(generate(small_cnn(), target, "pairs", layout="0=conv_dsp,3=conv_dsp"))
     for k, network in enumerate(dense_networks()):
         for layout in LAYOUTS:
             for named in (layout, f"{layout},auto"):
@@ -188,7 +190,7 @@ def every_export(target):
 def test_c_for_every_target_has_no_warning_no_variables_and_needs_products_at_most(target, tmp_path):
     require(shutil.which(target.compiler), f"{target.compiler} is not installed")
     exports = every_export(target)
-    possible = set(LAYOUTS) - (set() if target.has_dsp else {"dense_dsp"})
+    possible = set(LAYOUTS) - (set() if target.has_dsp else {"conv_dsp", "dense_dsp"})
     assert {layer.lowered.layout for entry in exports for layer in entry.program.layers} == possible
     flags = ["-Wmissing-prototypes", "-O2", "-ffreestanding", "-ffunction-sections", "-fdata-sections", "-c"]
     for source in write(exports, tmp_path):

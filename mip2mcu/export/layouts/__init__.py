@@ -11,6 +11,7 @@ from mip2mcu.export.layouts.bit_columns import BitColumnsLayout
 from mip2mcu.export.layouts.bit_planes import BitPlanesLayout
 from mip2mcu.export.layouts.compressed import CompressedLayout
 from mip2mcu.export.layouts.conv import ConvLayout
+from mip2mcu.export.layouts.conv_dsp import ConvDspLayout
 from mip2mcu.export.layouts.csr8 import Csr8Layout
 from mip2mcu.export.layouts.dense import DenseLayout
 from mip2mcu.export.layouts.dense_dsp import DenseDspLayout
@@ -40,13 +41,14 @@ LAYOUTS: dict[str, Layout] = {
         CompressedLayout(),
         UnrolledLayout(),
         ConvLayout(),
+        ConvDspLayout(),
         PoolLayout(),
         FilterLayout(),
     )
 }
 """Every layout by name; of two that need the same flash, the earlier is taken."""
 
-FIXED_STEPS = frozenset(LAYOUTS) - {"conv", "pool", "filter"}
+FIXED_STEPS = frozenset(LAYOUTS) - {"conv", "conv_dsp", "pool", "filter"}
 """Layouts whose code runs the same steps whatever the inputs are: no loop and no branch depends on one."""
 
 __all__ = ["FIXED_STEPS", "LAYOUTS", "Binary", "Encoding", "LayerContext", "Layout", "Lowered", "Work"]

@@ -29,7 +29,9 @@ _UNROLLED_COLUMNS = 8
 """Kernel rows of at most this many weights are written out."""
 _BAND_OVERHEAD = 0.04
 """Share of a convolution's time that copying rows repeatedly may take before a band is made to serve more rows."""
-_INSTRUCTIONS_A_COPY, _INSTRUCTIONS_A_PRODUCT, _INSTRUCTIONS_A_ROW = 5, 2, 4
+_INSTRUCTIONS_A_COPY, _INSTRUCTIONS_A_PRODUCT, _INSTRUCTIONS_A_ROW, _INSTRUCTIONS_A_CALL = 5, 2, 4, 20
+_WHOLE_KERNEL = 36
+"""Kernels of at most this many weights are written out where columns go in pairs, unless code shall be small."""
 
 
 @dataclass(frozen=True)
@@ -85,6 +87,31 @@ class Tiles:
 
 
 @dataclass(frozen=True)
+class Pairs:
+    """The steps of a kernel row of ``columns`` weights, for cores that multiply and add two pairs at once (SMLAD).
+
+    Weights are read in fours, of which ``even`` and ``odd`` bytes become a pair each, then in twos, then alone.
+
+    steps    by offset of two neighbouring inputs: which sums of the tile they go to, with which pair of weights
+    whole    all kernel rows of an input channel are written out
+    """
+
+    columns: int
+    steps: tuple[tuple[int, tuple[tuple[int, int], ...]], ...]
+    whole: bool = False
+
+    @property
+    def count(self) -> int:
+        """Pairs of weights; the last has a zero where ``columns`` is odd."""
+        return -(-self.columns // 2)
+
+    @property
+    def fours(self) -> int:
+        """Groups of four weights."""
+        return self.columns // 4
+
+
+@dataclass(frozen=True)
 class ConvDetails:
     """Numbers of the partials ``conv*``.
 
@@ -96,6 +123,7 @@ class ConvDetails:
     row_step      elements from one row of it to the next
     channel_step  elements from one channel of it to the next
     product_type  holds every single product
+    pairs         how a kernel row is computed two columns at a time; None where one by one
     """
 
     weights: Table
@@ -111,6 +139,7 @@ class ConvDetails:
     channel_step: int
     tiles: Tiles
     product_type: str
+    pairs: Pairs | None = None
 
     @property
     def source(self) -> str:
@@ -163,38 +192,61 @@ class ConvLayout:
     def lower(self, layer: Layer, context: LayerContext) -> Lowered:
         """The layer as a table of weights, one output channel behind the other."""
         assert isinstance(layer, Conv2d)
-        least, most = tap_range(layer, context)
-        flat = layer.weights.reshape(layer.units, -1)
-        low, high = prefix_range(flat, layer.bias, least, most)
-        accumulator = sum_type(low, high, context)
-        kernel = layer.weights.shape
-        weights = table(
-            f"{context.prefix}_weights",
-            layer.weights,
-            row=kernel[3],
-            comment=f"Layer {context.index}: of each output channel, {kernel[1]} kernels of {kernel[2]} x {kernel[3]}.",
-        )
-        bias = column(f"{context.prefix}_bias", layer.bias)
-        products = np.stack([flat * least, flat * most])
-        product = accumulator_type(int(products.min()), int(products.max()), int_bits=context.target.int_bits)
-        assert product is not None
-        details = _geometry(layer, context, weights, bias, product, accumulator)
-        return Lowered(
-            layout=self.name,
-            partial="conv",
-            description=_describe(layer, weights),
-            reads=Encoding.VALUES,
-            tables=(weights, *tables_in(bias)),
-            details=details,
-            sum_low=low,
-            sum_high=high,
-            sum_type=accumulator,
-            work=_work(details),
-            profile=_profile(details),
-        )
+        return lower_convolution(layer, context, self.name)
 
 
-def _profile(details: ConvDetails) -> Profile:
+def lower_convolution(layer: Conv2d, context: LayerContext, name: str, *, in_pairs: bool = False) -> Lowered:
+    """``layer`` in the layout ``name``, its kernel rows computed two columns at a time or one by one."""
+    least, most = tap_range(layer, context)
+    flat = layer.weights.reshape(layer.units, -1)
+    low, high = prefix_range(flat, layer.bias, least, most)
+    accumulator = sum_type(low, high, context)
+    kernel = layer.weights.shape
+    text = f"Layer {context.index}: of each output channel, {kernel[1]} kernels of {kernel[2]} x {kernel[3]}"
+    weights = table(
+        f"{context.prefix}_weights",
+        in_fours(layer.weights) if in_pairs else layer.weights,
+        row=kernel[3],
+        comment=f"{text}, of each four columns 0, 2, 1, 3." if in_pairs and kernel[3] >= 4 else f"{text}.",
+    )
+    bias = column(f"{context.prefix}_bias", layer.bias)
+    products = np.stack([flat * least, flat * most])
+    product = accumulator_type(int(products.min()), int(products.max()), int_bits=context.target.int_bits)
+    assert product is not None
+    details = _geometry(layer, context, weights, bias, product, accumulator, in_pairs)
+    return Lowered(
+        layout=name,
+        partial="conv",
+        description=_describe(layer, weights),
+        reads=Encoding.VALUES,
+        tables=(weights, *tables_in(bias)),
+        details=details,
+        sum_low=low,
+        sum_high=high,
+        sum_type=accumulator,
+        supports=("not_inlined", "settle", "dsp", "dsp_signed", "dsp_halves") if in_pairs else (),
+        work=_work(details),
+        profile=_profile(details, name),
+    )
+
+
+def in_fours(weights: IntArray) -> IntArray:
+    """``weights`` (..., columns), reordered: of each four, even bytes are columns 0 and 1, odd ones columns 2 and 3."""
+    columns = weights.shape[-1]
+    order = [4 * g + k for g in range(columns // 4) for k in (0, 2, 1, 3)]
+    return weights[..., [*order, *range(len(order), columns)]]
+
+
+def pairs_of(columns: int, stride: int, tile: int, whole: bool = False) -> Pairs:
+    """The steps of a kernel row for ``tile`` neighbouring sums, in the order of the inputs."""
+    steps: dict[int, list[tuple[int, int]]] = {}
+    for t in range(tile):
+        for pair in range(-(-columns // 2)):
+            steps.setdefault(t * stride + 2 * pair, []).append((t, pair))
+    return Pairs(columns, tuple((offset, tuple(sums)) for offset, sums in sorted(steps.items())), whole)
+
+
+def _profile(details: ConvDetails, name: str) -> Profile:
     """Parts are calls for a tile of sums, and what happens within."""
     channels, down, across = details.output
     tiles = channels * down * details.cell.rows * details.tiles.count
@@ -208,7 +260,11 @@ def _profile(details: ConvDetails) -> Profile:
         "lift": tiles * details.tiles.size if details.cell.area > 1 else 0,
         "copy": 0 if band is None else details.bands * details.image[0] * band.rows * band.columns,
     }
-    return Profile("conv" if details.cell.area == 1 else "conv.pooled", turns)
+    if details.pairs is not None:
+        rows, steps = turns["row"], details.pairs.steps
+        turns |= {"weight": rows * details.pairs.count, "load": rows * len(steps)}
+        turns["product"] = rows * sum(len(sums) for _, sums in steps)
+    return Profile(name if details.cell.area == 1 else f"{name}.pooled", turns)
 
 
 def tap_range(layer: Conv2d, context: LayerContext) -> tuple[IntArray, IntArray]:
@@ -234,7 +290,13 @@ def _describe(layer: Conv2d, weights: Table) -> str:
 
 
 def _geometry(
-    layer: Conv2d, context: LayerContext, weights: Table, bias: Column, product: str, accumulator: str
+    layer: Conv2d,
+    context: LayerContext,
+    weights: Table,
+    bias: Column,
+    product: str,
+    accumulator: str,
+    in_pairs: bool,
 ) -> ConvDetails:
     image, kernel, stride = context.input_shape, layer.weights.shape[2:], layer.stride
     channels, down, across = layer.output_shape(image)
@@ -242,12 +304,13 @@ def _geometry(
     cell = _cell(layer, context, accumulator)
     if kernel == (1, 1) and stride == (1, 1) and cell.area == 1:
         image, down, across = (image[0], 1, image[1] * image[2]), 1, down * across
-    band = _band(layer, image, cell, down, across) if any(layer.padding) else None
+    band = _band(layer, image, cell, down, across) if any(layer.padding) or in_pairs else None
     rows, columns = (band.rows, band.columns) if band else image[1:]
     if band:
         low, high = min(low, band.value), max(high, band.value)
-    source_type = value_type(int(low), int(high))
+    source_type = "int16_t" if in_pairs else value_type(int(low), int(high))
     assert source_type is not None
+    tiles = choose_tiles(across * cell.columns, kernel[1], stride[1], context.target, kernel[0] if in_pairs else 0)
     return ConvDetails(
         weights=weights,
         bias=bias,
@@ -260,8 +323,9 @@ def _geometry(
         source_type=source_type,
         row_step=columns,
         channel_step=rows * columns,
-        tiles=choose_tiles(across * cell.columns, kernel[1], stride[1], context.target),
+        tiles=tiles,
         product_type=product,
+        pairs=pairs_of(kernel[1], stride[1], tiles.size, _is_whole(kernel, context)) if in_pairs else None,
     )
 
 
@@ -292,13 +356,21 @@ def _band(layer: Conv2d, image: Shape, cell: Cell, down: int, across: int) -> Ba
     return Band(rows, columns, serves, layer.padding, layer.padding_value, " || ".join(conditions))
 
 
-def choose_tiles(across: int, columns: int, stride: int, target: Target) -> Tiles:
+def _is_whole(kernel: tuple[int, int], context: LayerContext) -> bool:
+    return not context.compact and kernel[0] * kernel[1] <= _WHOLE_KERNEL
+
+
+def choose_tiles(across: int, columns: int, stride: int, target: Target, pair_rows: int = 0) -> Tiles:
     """The tiles that compute a row of ``across`` sums with the fewest instructions.
 
-    ``columns`` and ``stride`` are the kernel's.
+    ``columns`` and ``stride`` are the kernel's, as are ``pair_rows``, which are not 0 where columns go in pairs.
     """
 
     def cost(size: int) -> int:
+        if pair_rows:
+            pairs = pairs_of(columns, stride, size)
+            row = len(pairs.steps) + size * pairs.count + 2 * pairs.count
+            return -(-across // size) * (pair_rows * row + _INSTRUCTIONS_A_CALL + 3 * size)
         loads = columns + min(size * columns, (size - 1) * stride + columns)
         return -(-across // size) * (loads + _INSTRUCTIONS_A_PRODUCT * size * columns + _INSTRUCTIONS_A_ROW)
 
@@ -315,7 +387,8 @@ def _work(details: ConvDetails) -> tuple[Work, ...]:
     band, cell = details.band, details.cell
     areas = []
     if band is not None:
-        areas.append(Work("band", details.source_type, details.image[0] * band.rows * band.columns))
+        values = details.image[0] * band.rows * band.columns
+        areas.append(Work("band", details.source_type, values + (details.pairs is not None)))
     if cell.area > 1:
         areas.append(Work("line", cell.line_type, details.output[2] * cell.columns))
     return tuple(areas)
