@@ -205,6 +205,7 @@ def test_layouts_are_named_for_all_layers_in_order_or_by_number():
         ("2=dense", "a layout is named for layer 2, the network has layers 0 to 1"),
         ("dense,dense,dense", "a layout is named for layer 2, the network has layers 0 to 1"),
         ("x=dense", "'x=dense' names no layout of a layer: write NAME, or LAYER=NAME such as 0=dense"),
+        ("0=dense,0=csr8", "two layouts are named for layer 0, dense and csr8"),
         ("dense/tiny", "no kind 'tiny' of layout dense: choose dense/fast or dense/compact"),
         ("spiral", "no layout 'spiral': choose one of bit_planes"),
         ("1=conv", r"layer 1 \(Dense\) fits no layout .*: conv takes convolutions only; it can be bit_planes, dense"),

@@ -12,6 +12,7 @@ from mip2mcu.export import generate
 from mip2mcu.layers import Dense
 from mip2mcu.network import Network
 from mip2mcu.quantizer import Feature, Quantizer, Thermometer
+from mip2mcu.verify.footprint import measure
 from mip2mcu.verify.stack import worst_stack
 from tests.cnns import lenet, pen
 from tests.conftest import require
@@ -65,3 +66,15 @@ def test_every_function_has_a_stack_of_constant_size(target, tmp_path):
 def test_inner_tensors_on_the_stack_take_256_bytes_at_most(target, tmp_path):
     stack = worst_stack(compiled(generate(lenet(), target, "lenet"), tmp_path), ["lenet_predict"])
     assert stack["lenet_predict"] < 256 + 4 * 10 + 200
+
+
+@pytest.mark.parametrize("target", CORES)
+def test_static_memory_is_the_inputs_and_the_tensors_and_without_it_there_is_none(target, tmp_path):
+    network = pen()
+    for static in (False, True):
+        program = generate(network, target, "model", static_scratch=static).program
+        footprint = measure(compiled(generate(network, target, "model", static_scratch=static), tmp_path))
+        inputs = program.input.length  # bytes
+        expected = -(-inputs // 4) * 4 + program.scratch.bytes if static else 0
+        assert footprint.data == 0
+        assert footprint.bss == expected

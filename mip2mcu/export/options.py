@@ -80,6 +80,8 @@ class ExportOptions:
             if not equals:
                 plain.append(entry)
             elif number.strip().isdecimal():
+                if int(number) in named:
+                    raise ExportError(f"two layouts are named for layer {int(number)}, {named[int(number)]} and {name}")
                 named[int(number)] = name.strip()
             else:
                 raise ExportError(f"{entry!r} names no layout of a layer: write NAME, or LAYER=NAME such as 0=dense")

@@ -77,7 +77,7 @@ class Candidate:
     @property
     def is_of_another_kind(self) -> bool:
         """The layout is for another kind of layer: of no interest where layouts for this kind refuse as well."""
-        return self.refusal.endswith(("layers only", "convolutions only"))
+        return self.refusal.endswith(("layers only", "convolutions only", "filters only"))
 
     @property
     def title(self) -> str:
