@@ -24,8 +24,8 @@ from mip2mcu.train.linear import Linear
 from mip2mcu.train.reduction import Reduction, WeightDomain
 from mip2mcu.train.sign_network import SignNetwork
 
-RESTARTS = 3
-"""Networks that are begun from different questions."""
+RESTARTS = 5
+"""Networks that are begun from different questions; programs polish the best of them."""
 
 
 def first_network(dataset: Dataset, engine: Engine, hidden: tuple[int, ...]) -> SignNetwork:
@@ -40,13 +40,13 @@ def first_network(dataset: Dataset, engine: Engine, hidden: tuple[int, ...]) -> 
             start = _linear_chain(_linear_layer(dataset, reduction, solver, engine.stop), hidden)
         else:
             start = _questions(reduction, hidden, np.random.default_rng([solver.seed, attempt]))
-        found = engine.improved(engine.tuned(start))
+        found = engine.improved(engine.tuned(start), programs=False)
         if best is None or engine.value(found) < engine.value(best):
             best = found
         if engine.enough(engine.value(best)) or engine.value(best) <= least:
             break
     assert best is not None
-    return best
+    return best if engine.enough(engine.value(best)) else engine.improved(best)
 
 
 def spread(reduction: Reduction) -> int:
