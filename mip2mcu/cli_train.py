@@ -68,6 +68,7 @@ if TYPE_CHECKING:
 @click.option("--seed", default=0, show_default=True, help="Of everything random.")
 @click.option("--workers", default=1, show_default=True, type=click.IntRange(1), help="Processes side by side.")
 @click.option("--cluster", metavar="ADDRESS", help="local, or tcp://host:8786: train members on a Dask cluster.")
+@click.option("--resume", type=click.Path(), metavar="FOLDER", help="Keep finished solves there, and use those found.")
 @click.option("--solver", default="highs", show_default=True, help="Any MIP solver that Pyomo knows.")
 @click.option("--solver-option", "solver_options", multiple=True, metavar="NAME=VALUE", help="Passed to the solver.")
 @click.option(
@@ -106,6 +107,7 @@ def train_command(
     seed: int,
     workers: int,
     cluster: str | None,
+    resume: str | None,
     solver: str,
     solver_options: tuple[str, ...],
     write_model: str | None,
@@ -152,6 +154,7 @@ def train_command(
             seed=seed,
             workers=workers,
             cluster=cluster,
+            resume=resume,
             solver=solver,
             solver_options=_pairs(solver_options),
             listener=live.silent if as_json else _shown_on(live, stopped),

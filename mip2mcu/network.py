@@ -213,12 +213,21 @@ class Network:
 
     def save(self, path: str | Path) -> None:
         """Write the network as JSON, atomically; the same network gives the same bytes."""
-        write_text(path, render(encode(self._fields())))
+        write_text(path, render(self.as_document()))
 
     @classmethod
     def load(cls, path: str | Path) -> Network:
         """Read and validate a network written by `save`; raises `ModelError` for anything else."""
-        return cls(**decode(parse(path)))
+        return cls.from_document(parse(path))
+
+    def as_document(self) -> dict[str, Any]:
+        """The content of a model file in plain values, for JSON."""
+        return encode(self._fields())
+
+    @classmethod
+    def from_document(cls, document: dict[str, Any]) -> Network:
+        """The inverse of `as_document`; raises `ModelError` for anything else."""
+        return cls(**decode(document))
 
     def _fields(self) -> dict[str, Any]:
         return {field.name: getattr(self, field.name) for field in fields(self)}

@@ -19,6 +19,7 @@ from mip2mcu.network import Network
 from mip2mcu.parallel import Executor, executor
 from mip2mcu.progress import Listener, Stop, silent, stop_on_interrupt
 from mip2mcu.stages import fit_stages, in_front, through
+from mip2mcu.train.checkpoints import Checkpointed, check_folder
 from mip2mcu.train.choice import choose
 from mip2mcu.train.ensemble import Ensemble, automatic, combined, members, named_solves, not_separated, train_members
 from mip2mcu.train.formulation import Formulation
@@ -89,6 +90,7 @@ def train(
     seed: int = 0,
     workers: int = 1,
     cluster: str | None = None,
+    resume: str | Path | None = None,
     solver: str = "highs",
     solver_options: Mapping[str, OptionValue] | None = None,
     listener: Listener = silent,
@@ -108,6 +110,8 @@ def train(
                      limit, the same data, options and seed give the same network to the byte, whatever the workers
     workers          processes that train members of an ensemble side by side
     cluster          "local" or the address of a Dask scheduler: its workers train the members, see `mip2mcu.cluster`
+    resume           a folder that keeps each finished solve; those that are there already are used unchanged, see
+                     `mip2mcu.train.checkpoints`
     solver, solver_options   by name, with its own options; see `mip2mcu.mip.solver.Solver`
     listener         takes `Progress` events while it runs
     stop             asked now and then; turns true: the best network so far is returned. None: Ctrl-C does that
@@ -120,11 +124,13 @@ def train(
         time_limit = DEFAULT_TIME_LIMIT
     engine = Solver(solver, time_limit, node_limit, seed, options=tuple((solver_options or {}).items()))
     check_solver(engine)
+    kept = None if resume is None else check_folder(resume)
     front = fit_stages(stages, dataset)
     given = through(dataset, front)
     rows = through(augmented(dataset, Augmentation(copies), seed), front) if copies else given
     parts = members(rows, divided, many=many)
-    with stop_on_interrupt() if stop is None else nullcontext(stop) as stopped, _executor(workers, cluster) as run:
+    with stop_on_interrupt() if stop is None else nullcontext(stop) as stopped, _executor(workers, cluster) as bare:
+        run = bare if kept is None else Checkpointed(bare, kept)
         seconds = None if time_limit is None else CHOICE_SHARE * time_limit
         choice = choose(chosen, given, divided, engine, run, seconds=seconds, listener=listener, stop=stopped)
         chosen = choice.formulation
