@@ -200,11 +200,11 @@ def verify_command(
     name = _name_from(model) if name is None else name
     if target == ALL:
         fixed = {"--source": source, "--runner": runner, "--toolchain": toolchain, "--sanitize": sanitize}
-        mismatches = everywhere(
+        failed = everywhere(
             network, rows, vectors=vectors, seed=seed, name=name, options=options, fixed=fixed, documents=documents,
             as_json=as_json,
         )  # fmt: skip
-        raise click.exceptions.Exit(1 if mismatches else 0)
+        raise click.exceptions.Exit(1 if failed else 0)
     report = verify(
         network,
         target=target,

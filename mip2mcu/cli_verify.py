@@ -61,7 +61,7 @@ def everywhere(
     documents: tuple[str, ...],
     as_json: bool,
 ) -> int:
-    """`mip2mcu verify --target all`: print one table and what was skipped; returns the number of mismatches.
+    """`mip2mcu verify --target all`: print one table and what was skipped; returns how many ways did not pass.
 
     ``fixed`` are options that mean one target, and so must not be given.
     """
@@ -75,7 +75,7 @@ def everywhere(
     sweep = verify_everywhere(network, rows, vectors=vectors, seed=seed, name=name, options=options, listener=say)
     evidence.write_documents(documents, [report for _, report in sweep.reports])
     click.echo(json.dumps(sweep.as_dict(), sort_keys=True) if as_json else "\n".join(_sweep_lines(sweep)))
-    return sweep.mismatches
+    return sum(not report.passed for _, report in sweep.reports)
 
 
 def _teller(as_json: bool) -> Callable[[Way], None]:
@@ -95,6 +95,8 @@ def _sweep_lines(sweep: Sweep) -> list[str]:
         f"running; {len(sweep.skipped) or 'none'} skipped"
     )
     for way, report in sweep.reports:
+        if report.contradiction is not None:
+            lines.append(f"{way}: {report.contradiction}")
         if report.first_mismatch is not None:
             lines.append(f"{way}: {report.first_mismatch.as_text()}")
     return lines

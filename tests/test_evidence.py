@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from mip2mcu.errors import UsageError
+from mip2mcu.errors import UsageError, VerifyError
 from mip2mcu.export import export
 from mip2mcu.verify import Cost, Mismatch, Report, evidence, verify
 from mip2mcu.verify.cores import CORES
@@ -95,6 +95,21 @@ def test_the_document_for_programs_adds_up_its_targets():
 def test_the_generator_bears_the_version_of_the_package():
     project = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())
     assert evidence.as_dict([REPORT])["generator"] == f"mip2mcu {project['project']['version']}"
+
+
+def test_several_ways_to_one_target_have_titles_of_their_own():
+    other = replace(REPORT, flags=("-mcpu=cortex-m0", "-Os"), runner="qemu 7.2 (microbit)")
+    text = evidence.as_markdown([REPORT, other, replace(REPORT, target="avr")])
+    titles = [line[3:] for line in text.splitlines() if line.startswith("## ")]
+    assert titles == [
+        "cortex-m, gcc -O2, unicorn 2.1.4 (ARM_CORTEX_M0)", "cortex-m, gcc -Os, qemu 7.2 (microbit)", "avr"
+    ]  # fmt: skip
+    assert "| targets | cortex-m, avr |" in text
+
+
+def test_no_report_is_no_evidence(tmp_path):
+    with pytest.raises(VerifyError, match="nothing was verified"):
+        evidence.write_documents([tmp_path / "out.md"], [])
 
 
 def test_a_mismatch_is_shown_with_its_input():

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mip2mcu.errors import UsageError
+from mip2mcu.errors import UsageError, VerifyError
 from mip2mcu.files import check_writable, write_text
 from mip2mcu.verify.report import Report, searched_text
 from mip2mcu.version import __version__
@@ -44,14 +44,25 @@ def as_markdown(reports: Sequence[Report]) -> str:
     facts = {
         "model SHA-256": f"`{whole['model_sha256']}`",
         "generator": whole["generator"],
-        "targets": ", ".join(report.target for report in reports),
+        "targets": ", ".join(dict.fromkeys(report.target for report in reports)),
         "vectors": f"{whole['vectors']:,}",
         "mismatches": f"**{whole['mismatches']:,}**",
     }
     lines = ["# Verification", "", *_table(("", ""), facts.items())]
-    for report in reports:
-        lines += ["", f"## {report.target}", "", *_section(report)]
+    for report, title in zip(reports, _titles(reports), strict=True):
+        lines += ["", f"## {title}", "", *_section(report)]
     return "\n".join(lines) + "\n"
+
+
+def _titles(reports: Sequence[Report]) -> list[str]:
+    """The target of each; its compiler, optimisation and runner too where there are several of one target."""
+    several = {report.target for report in reports if [r.target for r in reports].count(report.target) > 1}
+    return [_long_title(report) if report.target in several else report.target for report in reports]
+
+
+def _long_title(report: Report) -> str:
+    levels = [flag for flag in report.flags if flag.startswith("-O")]
+    return ", ".join([report.target, " ".join([report.toolchain.split(" ")[0], *levels]), report.runner])
 
 
 _FORMS: dict[str, Callable[[Sequence[Report]], str]] = {".json": as_json, ".md": as_markdown}
@@ -71,8 +82,14 @@ def check_paths(paths: Iterable[str | Path]) -> tuple[Path, ...]:
 
 
 def write_documents(paths: Iterable[str | Path], reports: Sequence[Report]) -> None:
-    """Write the document of ``reports``, all of one model, to each of ``paths``, in the form that its ending names."""
-    for path in check_paths(paths):
+    """Write the document of ``reports``, all of one model, to each of ``paths``, in the form that its ending names.
+
+    Raises `VerifyError` where there is no report: nothing was verified.
+    """
+    checked = check_paths(paths)
+    if checked and not reports:
+        raise VerifyError("nothing was verified, so there is nothing to report: `mip2mcu doctor` lists what is missing")
+    for path in checked:
         write_text(path, _FORMS[path.suffix.lower()](reports))
 
 
