@@ -2,7 +2,8 @@
 
 import pytest
 
-from benchmarks.nightly import MODELS, models
+from benchmarks.nightly import CORES, MODELS, models
+from benchmarks.results import load
 from mip2mcu.verify import verify
 from tests.fuzzing import require_target
 
@@ -15,3 +16,11 @@ def test_nothing_differs_on_12500_vectors(model, target):
     require_target(target)
     report = verify(NETWORKS[model], target, vectors=12_500)
     assert (report.mismatches, report.first_mismatch, report.vectors) == (0, None, 12_500)
+
+
+def test_the_committed_night_met_its_bars():
+    rows = load("nightly")
+    assert [row.value for row in rows if row.metric == "mismatches"] == [0]
+    barred = [row for row in rows if row.bar and row.metric != "mismatches"]
+    assert {row.task for row in barred} == {"all", *CORES}
+    assert all(row.value >= int(row.bar.replace(",", "")) for row in barred)
