@@ -177,7 +177,7 @@ def exact(folder: Path, repeats: int) -> Iterator[Row]:
 
 
 def uniform_set(seed: int, rows: int = 1000, features: int = 10) -> tuple[np.ndarray, np.ndarray]:
-    """The published random sets in tenths: thirds on [0, 10]^N of class 1, on [-10, 0]^N of class 0, on [-1, 1]^N by coin."""
+    """The published random sets in tenths: thirds [0, 10]^N is 1, [-10, 0]^N is 0, [-1, 1]^N a coin."""
     rng = np.random.default_rng(seed)
     third = rows // 3
     high, low = rng.uniform(0, 10, (third, features)), rng.uniform(-10, 0, (third, features))

@@ -13,7 +13,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from benchmarks.results import Row, load, shown
+from benchmarks.results import Row, load, markdown, shown
 from mip2mcu.files import write_text
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -78,6 +78,7 @@ def pruning() -> str:
 PARTS: dict[str, Callable[[], str]] = {
     "example": example,
     "tabular": lambda: pivot(load("tabular")),
+    "bdnn": lambda: markdown(load("bdnn")),
     "oamip": pruning,
 }
 

@@ -1,6 +1,8 @@
 """BDNN: the program against exhaustive search, 0/1 and +1/-1 units, scaling, data splitting, robust sets, refusals."""
 
 import itertools
+import sys
+from importlib.util import find_spec
 
 import numpy as np
 import pytest
@@ -18,6 +20,7 @@ from mip2mcu.train.reduction import WeightDomain, reduce
 from mip2mcu.train.robust_set import robust_reduction, robust_sets
 from mip2mcu.train.sign_network import SignNetwork
 from mip2mcu.train.splitting import Subsets, batch, validation_rows
+from tests.conftest import require
 from tests.training import compare_with_golden
 
 CROSS = Dataset.from_arrays(
@@ -57,6 +60,7 @@ def test_the_optimum_is_that_of_exhaustive_search(hidden, weights):
 
 @pytest.mark.parametrize("method", ["local", "splitting"])
 def test_the_heuristics_are_never_worse_than_their_start(method):
+    require(find_spec("sklearn"), "scikit-learn is not installed")
     rng = np.random.default_rng(1)
     data = Dataset.from_arrays(rng.integers(0, 6, (40, 3)), rng.integers(0, 2, 40), input_range=(0, 5))
     option = Bdnn((2,), method=method, splits=4, batch_size=16, restarts=2)
@@ -149,7 +153,7 @@ def test_a_unit_that_no_scale_keeps_is_as_close_as_can_be():
 
 
 def test_subsets_grow_by_one_a_split_until_every_row_is_alone():
-    pytest.importorskip("sklearn")
+    require(find_spec("sklearn"), "scikit-learn is not installed")
     rows = np.array([[0, 0], [0, 1], [9, 9], [9, 9]])
     subsets = Subsets(rows, np.array([0, 0, 1, 1]), seed=0)
     seen = [subsets.of_row.tolist()]
@@ -157,6 +161,12 @@ def test_subsets_grow_by_one_a_split_until_every_row_is_alone():
         seen.append(subsets.of_row.tolist())
     assert [len(set(one)) for one in seen] == [1, 2, 3, 4]
     assert seen[1] in ([0, 0, 1, 1], [1, 1, 0, 0])
+
+
+def test_splitting_without_scikit_learn_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "sklearn.cluster", None)
+    with pytest.raises(UsageError, match="pip install scikit-learn, or choose the method local"):
+        train(CROSS, Bdnn((2,), method="splitting"), node_limit=10)
 
 
 def test_a_mixed_subset_is_split_by_class_where_purity_is_asked_for():
