@@ -3,8 +3,8 @@
     python -m benchmarks.bdnn [--quick] [TASK ...]
 
 Each of ten repeats deals half of the rows to training, a quarter to validation and a quarter to the test (permutations
-by numpy's default_rng(0..9)). Hidden layers have three units throughout. What is trained is chosen among the candidates by
-its validation rows; the test rows are looked at once. The float models see the training rows.
+by numpy's default_rng(0..9)). Hidden layers have three units throughout. What is trained is chosen among the candidates
+by its validation rows; the test rows are looked at once. The float models see the training rows.
 
 Tasks: accuracy, robust, exact, uniform, optdigits. Rows of tasks that are not named keep their committed figures.
 """

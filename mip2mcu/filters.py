@@ -120,8 +120,30 @@ class Edges:
             for rows, columns in self.directions(shape):
                 difference = _moved(inputs[:, channel], rows, columns) - _moved(inputs[:, channel], -rows, -columns)
                 maps += [np.maximum(difference, 0), np.maximum(-difference, 0)]
-        pooled = self._pooled(np.stack(maps, axis=1), axis=3)
-        return self._pooled(pooled, axis=2) if shape[1] > 1 else pooled
+        return self._windows(np.stack(maps, axis=1), shape)
+
+    def interval(self, low: IntArray, high: IntArray) -> tuple[IntArray, IntArray]:
+        """Ends (channels, rows, columns) of the outputs for any inputs between ``low`` and ``high``, value by value.
+
+        Every difference takes its own extremes, which no single input may attain for all of them.
+        """
+        shape = low.shape
+        least, most = [], []
+        for channel in range(shape[0]):
+            below, above = low[None, channel], high[None, channel]
+            for rows, columns in self.directions(shape):
+                falls = _moved(below, rows, columns) - _moved(above, -rows, -columns)
+                rises = _moved(above, rows, columns) - _moved(below, -rows, -columns)
+                least += [np.maximum(falls, 0), np.maximum(-rises, 0)]
+                most += [np.maximum(rises, 0), np.maximum(-falls, 0)]
+        ends = (self._windows(np.stack(maps, axis=1), shape) for maps in (least, most))
+        least_cells, most_cells = (np.minimum(cells[0] >> self.shift, 255) for cells in ends)
+        return least_cells, most_cells
+
+    def _windows(self, maps: IntArray, input_shape: Shape) -> IntArray:
+        """Sums of the windows of ``maps`` (rows, maps, rows, columns) of an input of ``input_shape``."""
+        pooled = self._pooled(maps, axis=3)
+        return self._pooled(pooled, axis=2) if input_shape[1] > 1 else pooled
 
     def _pooled(self, values: IntArray, axis: int) -> IntArray:
         """Sums along ``axis`` over windows of 2 * step values."""

@@ -9,8 +9,9 @@ from mip2mcu.certify import NORMS, certify
 from mip2mcu.dataset import Dataset
 from mip2mcu.decisions import Argmax, Sign, Vote
 from mip2mcu.errors import DatasetError, UsageError
+from mip2mcu.filters import Edges, Smooth
 from mip2mcu.ladders import ladders_of
-from mip2mcu.layers import Activation, Dense, MaxPool
+from mip2mcu.layers import Activation, AveragePool, Dense, MaxPool, SumPool
 from mip2mcu.network import Network
 from mip2mcu.quantizer import Affine, Feature, OneHot, Quantizer, Thermometer
 
@@ -204,10 +205,42 @@ def test_what_cannot_be_meant_is_refused(arguments, message):
 
 
 def test_other_layers_are_refused_in_words():
-    layers = (MaxPool((2, 2), (2, 2)), Dense(np.array([[1]]), np.array([0])))
-    network = Network(np.zeros(4, int), np.ones(4, int), layers, Sign(), ("a", "b"), input_shape=(1, 2, 2))
-    with pytest.raises(UsageError, match="only networks of dense layers with sign units can be certified"):
+    layers = (Dense(np.array([[1, 1]]), np.array([0])), Dense(np.array([[1]]), np.array([0])))
+    network = Network(np.zeros(2, int), np.ones(2, int), layers, Sign(), ("a", "b"))
+    with pytest.raises(UsageError, match="only networks of dense layers with sign units, behind filters, can be"):
         certify(network, rows_of(network, 0))
+
+
+FILTERS = {
+    "smooth": Smooth(),
+    "edges": Edges(1, 1),
+    "max": MaxPool((1, 2), (1, 1)),
+    "mean": AveragePool((2, 1), (1, 1)),
+    "sum": SumPool((2, 2), (1, 1)),
+}
+
+
+@pytest.mark.parametrize("names", [*((n,) for n in FILTERS), ("smooth", "edges"), ("smooth", "max")], ids="-".join)
+@pytest.mark.parametrize("norm", NORMS)
+def test_behind_filters_both_bounds_are_true(names, norm):
+    rng = np.random.default_rng(len(names))
+    filters, shape = [FILTERS[name] for name in names], (1, 2, 3)
+    for layer in filters:
+        shape = layer.output_shape(shape)
+    width, closed = int(np.prod(shape)), 0
+    for seed in range(4):
+        dense = Dense(rng.integers(-2, 3, (3, width)), rng.integers(-3, 4, 3))
+        network = Network(
+            np.zeros(6, int), np.full(6, 2), (*filters, dense), Argmax(3), ("a", "b", "c"), input_shape=(1, 2, 3)
+        )
+        data = rows_of(network, seed, 5)
+        for row in certify(network, data, norm=norm, node_limit=100).rows:
+            if row.right:
+                smallest = smallest_change(network, data.inputs[row.row], norm)
+                assert smallest is None or (row.safe is not None and row.safe < smallest)
+                assert row.broken is None or (smallest is not None and row.broken >= smallest)
+                closed += row.exact
+    assert closed > 0
 
 
 def test_rows_without_labels_are_refused():

@@ -2,7 +2,8 @@
 
 The sums of the first layer add a term a feature, and a term depends on the feature's level alone. Its least and
 largest value over the levels within reach are exact, so intervals of the first layer are exact; those of later layers
-take the sign of each unit as free where it is not certain.
+take the sign of each unit as free where it is not certain. Filters before the first dense layer (smoothing, edges,
+pools) hand intervals on value by value: sound, but no longer exact.
 """
 
 from __future__ import annotations
@@ -15,10 +16,14 @@ import numpy as np
 
 from mip2mcu.decisions import Argmax, Sign, Vote
 from mip2mcu.errors import UsageError
+from mip2mcu.filters import Edges, Smooth
 from mip2mcu.ladders import Ladders, ladders_of
-from mip2mcu.layers import Activation, Dense
+from mip2mcu.layers import Activation, AveragePool, Dense, Layer, MaxPool, SumPool
 from mip2mcu.network import Network
 from mip2mcu.ranges import IntArray
+
+_FILTERS = (Smooth, Edges, SumPool, AveragePool, MaxPool)
+"""Layers that may stand before the first dense one: all but edges rise with each of their inputs."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,15 +61,22 @@ class Problem:
         """The layers, the last of which gives the sums."""
         dense = [layer for layer in self.network.layers if isinstance(layer, Dense)]
         hidden_ok = all(layer.activation is Activation.SIGN for layer in dense[:-1])
-        if len(dense) != len(self.network.layers) or not hidden_ok:
+        filters_ok = all(isinstance(layer, _FILTERS) for layer in self.filters)
+        if len(dense) + len(self.filters) != len(self.network.layers) or not (hidden_ok and filters_ok):
             raise UsageError(
-                "only networks of dense layers with sign units can be certified, this one has other layers: "
-                "certify one that `mip2mcu train` made"
+                "only networks of dense layers with sign units, behind filters, can be certified, this one has other "
+                "layers: certify one that `mip2mcu train` made"
             )
         rule = self.network.decision
         if isinstance(rule, Vote) and rule.subset_size != 2:
             raise UsageError(f"a vote of {rule.subset_size}-class members cannot be certified, only one of pairs can")
         return tuple(dense)
+
+    @cached_property
+    def filters(self) -> tuple[Layer, ...]:
+        """The layers before the first dense one."""
+        count = next(k for k, layer in enumerate(self.network.layers) if isinstance(layer, Dense))
+        return self.network.layers[:count]
 
     @cached_property
     def ladders(self) -> Ladders:
@@ -108,8 +120,10 @@ class Problem:
         return Reach(np.zeros_like(counts), counts)
 
     def first(self, inputs: IntArray, raw: IntArray, reach: Reach) -> Interval:
-        """Exact intervals of `compared` for a row with these ``inputs`` and raw features."""
+        """Intervals of `compared` for a row with these ``inputs`` and raw features; exact without filters."""
         weights, bias = self.compared
+        if self.filters:
+            return self._filtered(raw, reach).weighted(weights, bias)
         own = self.ladders.levels(raw)
         place = self.ladders.first_level
         base = weights @ inputs + bias - self.terms[:, place + own].sum(axis=1)
@@ -118,6 +132,14 @@ class Problem:
         low = np.minimum.reduceat(padded, ends, axis=1)[:, ::2].sum(axis=1)
         high = np.maximum.reduceat(padded, ends, axis=1)[:, ::2].sum(axis=1)
         return Interval(base + low, base + high)
+
+    def _filtered(self, raw: IntArray, reach: Reach) -> Interval:
+        """Interval of what the first dense layer reads. Inputs rise with the levels, so their ends are at its ends."""
+        ends = np.stack([self.ladders.raw_at(raw, levels) for levels in (reach.lowest, reach.highest)])
+        low, high = self.network.quantize(ends).reshape(2, *self.network.input_shape)
+        for layer in self.filters:
+            low, high = layer.interval(low, high) if isinstance(layer, Edges) else layer.output_range(low, high)
+        return Interval(low.reshape(-1), high.reshape(-1))
 
     def sums(self, first: Interval) -> list[Interval]:
         """Intervals of the sums of every layer, from those of the first."""
@@ -159,6 +181,9 @@ class Problem:
 
     def attacks(self, raw: IntArray, reach: Reach, predicted: int) -> Iterator[IntArray]:
         """Raw rows within ``reach`` that push the sums away from ``predicted``, each by another direction."""
+        if self.filters:
+            yield from self._filter_attacks(raw, reach, predicted)
+            return
         place = self.ladders.first_level
         for direction in self._directions(predicted):
             terms = direction @ self.terms[: self.layers[0].units]
@@ -170,6 +195,20 @@ class Problem:
             flat = np.array([terms[p + k] for p, k in zip(place, own, strict=True)])
             least = np.array([terms[p + k] for p, k in zip(place, levels, strict=True)])
             yield self.ladders.raw_at(raw, np.where(least < flat, levels, own))
+
+    def _filter_attacks(self, raw: IntArray, reach: Reach, predicted: int) -> Iterator[IntArray]:
+        """As `attacks`, by the effect that each feature alone has at the ends of its reach."""
+        ends = [self.ladders.raw_at(raw, levels) for levels in (reach.lowest, reach.highest)]
+        count = len(raw)
+        alone = np.tile(raw, (2 * count + 1, 1))
+        for side, moved in enumerate(ends):
+            alone[side * count + np.arange(count), np.arange(count)] = moved
+        sums = self.network.activations(self.network.quantize(alone))[len(self.filters)]
+        for direction in self._directions(predicted):
+            value = sums.reshape(len(sums), -1) @ direction
+            down, up, flat = value[:count], value[count:-1], value[-1]
+            best = np.where(down < up, ends[0], ends[1])
+            yield np.where(np.minimum(down, up) < flat, best, raw)
 
     def _directions(self, predicted: int) -> list[IntArray]:
         """Weights (first layer's units,) whose weighted sum speaks for ``predicted`` against one other class each."""

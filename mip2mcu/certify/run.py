@@ -73,7 +73,7 @@ def certify(
     engine = Solver(time_limit=time_limit, node_limit=node_limit, seed=seed)
     check_solver(engine)
     problem = Problem(network)
-    _ = problem.layers, problem.terms
+    _ = problem.layers, problem.terms if not problem.filters else None
     raw = data.inputs if network.quantizer is None else data.raw
     if raw is None:
         raise DatasetError("the network reads raw features, the data hold inputs only: read them with the model")
@@ -163,12 +163,15 @@ def _certify_row(task: _Task, context: Context) -> RowCertificate:
     radii = np.unique(task.problem.ladders.distances(task.raw))
     if task.limit is not None and task.norm == "linf":
         radii = radii[radii <= task.limit]
-    boxes = [task.problem.reach(task.raw, int(radius)) for radius in radii]
-    harmless = _first(len(boxes), lambda k: not task.proved(boxes[k]))
-    if harmless == len(boxes):  # nothing within reach of any feature changes the class
+
+    def box(k: int) -> Reach:
+        return task.problem.reach(task.raw, int(radii[k]))
+
+    harmless = _first(len(radii), lambda k: not task.proved(box(k)))
+    if harmless == len(radii):  # nothing within reach of any feature changes the class
         return task.certificate(task.limit if task.norm == "linf" else None, None)
-    hit = harmless + _first(len(boxes) - harmless, lambda k: task.attacked(boxes[harmless + k]) is not None)
-    witness = task.attacked(boxes[hit]) if hit < len(boxes) else None
+    hit = harmless + _first(len(radii) - harmless, lambda k: task.attacked(box(harmless + k)) is not None)
+    witness = task.attacked(box(hit)) if hit < len(radii) else None
     least = int(radii[harmless])  # no smaller largest change can matter
     if task.norm != "linf":
         witness = None if witness is None else _reduced(task, witness)
@@ -209,7 +212,7 @@ def _searched(
     task: _Task, witness: IntArray | None, least: int, solver: Solver, stop: Stop
 ) -> RowCertificate:
     """Close what is open between ``least`` and the witness by a MIP."""
-    if solver.time_limit == 0 or solver.node_limit == 0 or stop():
+    if task.problem.filters or solver.time_limit == 0 or solver.node_limit == 0 or stop():
         return task.certificate(least - 1, witness)
     reach = _searched_reach(task, witness)
     model = build_model(task.problem, task.inputs, task.raw, task.predicted, reach, task.norm, least)
