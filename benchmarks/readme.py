@@ -75,11 +75,30 @@ def pruning() -> str:
     return "\n".join(lines)
 
 
+def inn() -> str:
+    """Accuracy and seconds of each training beside the published figures, logistic regression and the bar."""
+    rows = load("inn")
+    figures = {(row.task, row.metric): row for row in rows}
+    lines = ["| task | network | mip2mcu | published | logistic regression (float) | training time |"]
+    lines.append("|---|---|" + "---:|" * 4)
+    for row in (row for row in rows if row.metric.startswith("test accuracy")):
+        suffix = row.metric.removeprefix("test accuracy")
+        seconds, links = figures[row.task, f"training time{suffix}"], figures[row.task, f"non-zero weights{suffix}"]
+        cells = [
+            row.task, f"{suffix.removeprefix(', ')} {float(links.value):,.0f} weights".strip(),
+            shown(row.value, row.unit), str(row.references.get("paper", "")),
+            shown(row.references["logistic regression (float)"], "%"), shown(seconds.value, seconds.unit),
+        ]  # fmt: skip
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
 PARTS: dict[str, Callable[[], str]] = {
     "example": example,
     "tabular": lambda: pivot(load("tabular")),
     "bdnn": lambda: markdown(load("bdnn")),
     "oamip": pruning,
+    "inn": inn,
 }
 
 
