@@ -77,7 +77,7 @@ def images(target):
     high = Quantizer(features).input_high
     return (
         Network(np.zeros_like(high), high, layers, Argmax(3), tuple("abc"), (1, 6, 6), quantizer=Quantizer(features)),
-        "auto",
+        "conv_dsp,auto,auto" if TARGETS[target].has_dsp else "conv,auto,auto",
     )
 
 
@@ -166,16 +166,22 @@ def planted(program: Path, address: int, bit: int, folder: Path) -> Path:
     return changed
 
 
-@pytest.mark.parametrize("toolchain", [*CORES, "cortex-m0 zig", "rv32imc zig"])
-def test_a_flipped_bit_in_the_flash_of_a_core_is_noticed(toolchain, tmp_path):
-    target, *named = toolchain.split()
+WAYS = [
+    *((core, None, "every dense layout") for core in CORES),
+    *((core, "zig", "every dense layout") for core in ("cortex-m0", "rv32imc")),
+    *((core, None, "convolution") for core in ("cortex-m0", "cortex-m4")),
+]
+
+
+@pytest.mark.parametrize(("target", "named", "subject"), WAYS)
+def test_a_flipped_bit_in_the_flash_of_a_core_is_noticed(target, named, subject, tmp_path):
     row, core = TARGETS[target], core_for(TARGETS[target])
-    require_compiler(*named or [row.compiler])
-    network, layout = chain(target)
+    require_compiler(named or row.compiler)
+    network, layout = SUBJECTS[subject](target)
     entry = generate(network, target, "model", layout=layout)
     program = build(
         entry.files, tmp_path, network=network, name="model", target=row, core=core,
-        toolchain=find_toolchain(row, *named),
+        toolchain=find_toolchain(row, named),
     )  # fmt: skip
     harness = Harness(program, find_runner(program.core))
     assert harness.check() == 0
