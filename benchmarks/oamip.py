@@ -167,7 +167,8 @@ def large(
         ("lost by int8", lost_int8, "points", "at most 0.5"),
         ("selection", seconds, "s", "at most 300, OAMIP by classes" if "OAMIP by classes" in names else ""),
     ):
-        rows.append(Row(task, metric, values[ours], unit, "lower", {name: values[name] for name in others}, bar))
+        shown = {name: round(value, 1) + 0.0 for name, value in values.items()}  # no minus before 0.0
+        rows.append(Row(task, metric, shown[ours], unit, "lower", {name: shown[name] for name in others}, bar))
     return rows
 
 
