@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
+from mip2mcu.cli import main
 from mip2mcu.errors import ModelError
 from mip2mcu.prune.onnx_file import OPERATORS, read_onnx
 from tests.conftest import require
@@ -173,3 +176,21 @@ def test_the_shipped_lenet_is_read():
     assert network.input_shape == (1, 28, 28)
     assert network.widths == (6, 16, 120, 84)
     assert network.parameters == 61_706
+
+
+def test_from_onnx_to_verified_c_by_commands(tmp_path):
+    nodes, constants = image_nodes()
+    path = written(tmp_path / "net.onnx", nodes, constants, ["batch", 2, 10, 10])
+    network = read_onnx(path)
+    images = RNG.integers(0, 256, (120, 2, 10, 10)).astype(np.uint8)
+    labels = network.scores(images.reshape(120, -1) / 255).argmax(axis=1)
+    labels[:3] = [0, 1, 2]  # every class occurs
+    np.savez(tmp_path / "data.npz", X=images, y=labels)
+    data, out = str(tmp_path / "data.npz"), str(tmp_path / "pruned.json")
+    command = ["prune", str(path), "--data", data, "--input-scale", "1/255", "--keep", "75%", "--out", out]
+    done = CliRunner().invoke(main, [*command, "--time-limit", "3"])
+    assert done.exit_code == 0, done.output
+    assert ["refitted", "3-4"] in [line.split()[:2] for line in done.output.splitlines()]
+    done = CliRunner().invoke(main, ["verify", out, "--target", "host", "--vectors", "30", "--json"])
+    assert done.exit_code == 0, done.output
+    assert json.loads(done.output)["mismatches"] == 0
