@@ -15,6 +15,7 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from mip2mcu.errors import NoSolutionError
 from mip2mcu.mip import highs
 from mip2mcu.mip.matrix import FloatArray, Matrix
 from mip2mcu.mip.solver import Solve, Solver, limits_of
@@ -52,8 +53,14 @@ def solve_with_cuts(
     end = None if solver.time_limit is None else began + solver.time_limit
     session = highs.Session(matrix, limits_of(solver), stage=stage, listener=listener, stop=stop)
     nodes, status, bound = 0, "round limit", -np.inf
-    for _ in range(max(rounds, 1)):
-        outcome = session.solve(None if end is None else end - time.monotonic())
+    for done in range(max(rounds, 1)):
+        try:
+            outcome = session.solve(None if end is None else end - time.monotonic())
+        except NoSolutionError:
+            if done == 0:
+                raise
+            status = "time limit"  # in the middle of a round: the one before stands
+            break
         nodes, bound = nodes + outcome.nodes, max(bound, outcome.bound)
         if outcome.status != "optimal":
             status = outcome.status
