@@ -260,11 +260,17 @@ def _profile(details: ConvDetails, name: str) -> Profile:
         "lift": tiles * details.tiles.size if details.cell.area > 1 else 0,
         "copy": 0 if band is None else details.bands * details.image[0] * band.rows * band.columns,
     }
+    written = details.kernel[1] if details.unrolled else 1
+    statements = {"product": written * details.tiles.size, "weight": written, "band": int(band is not None)}
     if details.pairs is not None:
         rows, steps = turns["row"], details.pairs.steps
-        turns |= {"weight": rows * details.pairs.count, "load": rows * len(steps)}
-        turns["product"] = rows * sum(len(sums) for _, sums in steps)
-    return Profile(name if details.cell.area == 1 else f"{name}.pooled", turns)
+        products = sum(len(sums) for _, sums in steps)
+        turns |= {"weight": rows * details.pairs.count, "load": rows * len(steps), "product": rows * products}
+        written = details.kernel[0] if details.pairs.whole else 1
+        statements |= {"product": written * products, "weight": written * (len(steps) + details.pairs.count)}
+    division = details.cell.division
+    kind = "" if details.cell.area == 1 else ".maximum" if division is None else ".mean"
+    return Profile(name + kind, turns, statements)
 
 
 def tap_range(layer: Conv2d, context: LayerContext) -> tuple[IntArray, IntArray]:
