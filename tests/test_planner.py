@@ -11,6 +11,7 @@ from mip2mcu.decisions import Argmax
 from mip2mcu.errors import ExportError
 from mip2mcu.export import TARGETS, ExportOptions, generate
 from mip2mcu.export import planner as planner_module
+from mip2mcu.export import program as program_module
 from mip2mcu.export.costs import NOTHING, Cost
 from mip2mcu.export.layouts import Encoding
 from mip2mcu.export.program import planning
@@ -34,6 +35,7 @@ def costs(monkeypatch):
             return others if found is None else Cost(*found)
 
         monkeypatch.setattr(planner_module, "cost", cost)
+        monkeypatch.setattr(program_module, "cost", lambda item, target: NOTHING)
 
     return believe
 
