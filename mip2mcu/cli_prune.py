@@ -106,7 +106,8 @@ def prune_command(
     """Prune the trained ReLU network NETWORK, quantise it to 8 bits and write it as a model file.
 
     NETWORK is an ONNX file, or an NPZ with weights_0 (units, inputs), bias_0, weights_1, ... The report shows accuracy
-    and bytes after each step; of floating-point networks, 4 bytes a parameter.
+    and bytes after each step: accuracy on at most 10,000 rows of --data and all of --test, bytes of floating-point
+    networks at 4 a parameter.
     """
     from mip2mcu.mip.solver import Solver  # noqa: PLC0415  (Pyomo loads only where it is needed)
     from mip2mcu.prune import Pruning, Scoring, fitted_to, prune  # noqa: PLC0415

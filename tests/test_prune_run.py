@@ -127,6 +127,24 @@ def test_options_that_cannot_be_meant():
         prune(network, unlabelled, Pruning())
 
 
+@pytest.mark.parametrize("method", METHODS)
+def test_a_network_without_hidden_layers_is_quantised(method):
+    network = dense_network((6, 3))
+    data = labelled_by(network)
+    result = prune(network, data, Pruning(0.5, method, lossless=True, fine_tune=1))
+    assert result.network.layers[0].weights.shape == (3, 6)
+    assert result.steps[-1].accuracy > 0.9
+
+
+def test_accuracies_of_large_data_are_those_of_rows_spread_evenly(monkeypatch):
+    network = dense_network()
+    data = labelled_by(network, rows=100)
+    wrong = Dataset(data.inputs, np.where(np.arange(100) % 2, data.labels, (data.labels + 1) % 3), data.classes,
+                    data.input_low, data.input_high)  # fmt: skip
+    monkeypatch.setattr("mip2mcu.prune.run.MEASURED_ROWS", 50)
+    assert 0.3 < prune(network, wrong, Pruning(1.0, "random")).steps[0].accuracy < 0.7
+
+
 # ---- command line
 
 

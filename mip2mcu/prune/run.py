@@ -219,6 +219,8 @@ def _selected(
     listener: Listener,
     stop: Stop,
 ) -> tuple[Selection, FloatNetwork]:
+    if not network.prunable:
+        return Selection(()), network
     counts = counts_for(network.widths, pruning.keep, pruning.multiple)
     problem = Problem(
         network, inputs, data.labels, counts, solver, seed=seed, workers=workers, listener=listener, stop=stop
