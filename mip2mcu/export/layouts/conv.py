@@ -266,11 +266,10 @@ def _profile(details: ConvDetails, name: str) -> Profile:
         rows, steps = turns["row"], details.pairs.steps
         products = sum(len(sums) for _, sums in steps)
         turns |= {"weight": rows * details.pairs.count, "load": rows * len(steps), "product": rows * products}
+        turns["row"] = 0 if details.pairs.whole else rows
         written = details.kernel[0] if details.pairs.whole else 1
         statements |= {"product": written * products, "weight": written * (len(steps) + details.pairs.count)}
-    division = details.cell.division
-    kind = "" if details.cell.area == 1 else ".maximum" if division is None else ".mean"
-    return Profile(name + kind, turns, statements)
+    return Profile(name if details.cell.area == 1 else f"{name}.pooled", turns, statements)
 
 
 def tap_range(layer: Conv2d, context: LayerContext) -> tuple[IntArray, IntArray]:
