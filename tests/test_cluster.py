@@ -142,6 +142,18 @@ def test_a_training_goes_on_without_a_killed_worker_and_says_so(tmp_path):
     assert trained.network.sha256 == train(data, FIXED, node_limit=5).network.sha256
 
 
+def test_what_a_cluster_has_finished_is_resumed_elsewhere(dask, tmp_path, monkeypatch):
+    data = separated_data()
+    monkeypatch.chdir(tmp_path)
+    together = train(data, FIXED, node_limit=5, cluster=dask, resume="solves")
+    assert len(list((tmp_path / "solves").glob("*.json"))) == 6
+    for path in sorted((tmp_path / "solves").glob("*.json"))[:2]:
+        path.unlink()
+    alone = train(data, FIXED, node_limit=5, resume="solves")
+    assert alone.network.sha256 == together.network.sha256
+    assert len(list((tmp_path / "solves").glob("*.json"))) == 6
+
+
 def test_a_cluster_of_this_machine(monkeypatch):
     require(distributed is not None, "distributed is not installed")
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]))

@@ -87,8 +87,11 @@ def _run(kept: _Kept, context: Context) -> Any:
 
 
 def check_folder(folder: str | Path) -> Path:
-    """``folder``, made if it does not exist; raises `UsageError` where it cannot be."""
-    folder = Path(folder)
+    """``folder`` in full, made if it does not exist; raises `UsageError` where it cannot be.
+
+    In full, since the workers of a cluster may run in other folders.
+    """
+    folder = Path(folder).absolute()
     try:
         folder.mkdir(exist_ok=True)
     except OSError as error:
