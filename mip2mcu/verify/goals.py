@@ -21,6 +21,8 @@ from mip2mcu.layers import Activation, Conv2d, Dense, Requantisation
 from mip2mcu.network import Network
 from mip2mcu.ranges import IntArray
 
+Ranges: TypeAlias = dict[int, tuple[IntArray, IntArray]]
+
 EXTREMES, THRESHOLDS = "extremes", "thresholds"
 TIES = {2: "two_way_ties", 3: "three_way_ties"}
 """Kinds of ties by the number of classes that share the highest score."""
@@ -66,9 +68,9 @@ class SumGoal:
         """How far each row is away from the goal, (rows,)."""
         return np.abs(of.sums[self.layer][:, self.unit] - self.value).min(axis=1)
 
-    def is_impossible(self, network: Network) -> bool:
+    def is_impossible(self, network: Network, ranges: Ranges) -> bool:
         """Whether the unit's range or a common divisor of its weights already excludes the value."""
-        low, high = _ranges(network, self.layer)
+        low, high = ranges[self.layer]
         if self.value < low[self.unit] or self.value > high[self.unit]:
             return True
         layer = network.layers[self.layer]
@@ -97,7 +99,7 @@ class TieGoal:
             gap = gap + ((gap == 0) & (ranked[:, self.count] == ranked[:, 0]))
         return gap
 
-    def is_impossible(self, network: Network) -> bool:
+    def is_impossible(self, network: Network, ranges: Ranges) -> bool:
         """Never known beforehand."""
         return False
 
@@ -105,13 +107,22 @@ class TieGoal:
 Goal: TypeAlias = SumGoal | TieGoal
 
 
-def goals_of(network: Network, limit: int) -> list[Goal]:
-    """Goals of ``network``, of each layer at most about ``limit``; of more units, some are taken."""
+def sum_ranges(network: Network) -> Ranges:
+    """Least and most (units,) of the sums of each layer with weights, over all positions."""
+    return {k: _ranges(network, k) for k, layer in enumerate(network.layers) if isinstance(layer, Dense | Conv2d)}
+
+
+def goals_of(network: Network, limit: int, ranges: Ranges | None = None) -> list[Goal]:
+    """Goals of ``network``, of each layer at most about ``limit``; of more units, some are taken.
+
+    ``ranges`` are those of `sum_ranges`, where they are known already.
+    """
+    ranges = sum_ranges(network) if ranges is None else ranges
     goals: list[Goal] = []
     for k, layer in enumerate(network.layers):
         if not isinstance(layer, Dense | Conv2d):
             continue
-        low, high = _ranges(network, k)
+        low, high = ranges[k]
         is_last = k == len(network.layers) - 1
         for unit in _spread(layer.units, limit):
             goals += [SumGoal(EXTREMES, k, unit, int(end[unit])) for end in (low, high)]

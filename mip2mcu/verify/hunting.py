@@ -21,7 +21,7 @@ from mip2mcu.decisions import Argmax
 from mip2mcu.layers import Conv2d, Dense
 from mip2mcu.network import Network
 from mip2mcu.ranges import IntArray
-from mip2mcu.verify.goals import EXTREMES, THRESHOLDS, TIES, Goal, SumGoal, TieGoal, goals_of, trace
+from mip2mcu.verify.goals import EXTREMES, THRESHOLDS, TIES, Goal, SumGoal, TieGoal, goals_of, sum_ranges, trace
 
 SmallArray: TypeAlias = NDArray[np.int16]
 
@@ -112,9 +112,10 @@ def hunt(network: Network, data: IntArray | None = None, seed: int = 0, effort: 
     rng = np.random.default_rng(seed)
     limit = max(8, min(_UNIT_LIMIT, _GOAL_VALUES // (8 * network.inputs)))
     nothing = np.zeros(0, dtype=np.int16)
-    chases = [_Chase(goal, nothing) for goal in goals_of(network, limit)]
+    ranges = sum_ranges(network)
+    chases = [_Chase(goal, nothing) for goal in goals_of(network, limit, ranges)]
     for chase in chases:
-        chase.is_impossible = chase.goal.is_impossible(network)
+        chase.is_impossible = chase.goal.is_impossible(network, ranges)
     for rows in _candidates(network, data, [chase.goal for chase in chases], rng, effort):
         _look(network, chases, rows)
     _climb(network, [chase for chase in chases if chase.is_open], rng, int(effort * _CLIMB_OPERATIONS))
