@@ -19,7 +19,7 @@ decouple, and each is a program with an interval of sums a row (`within_interval
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -84,6 +84,11 @@ class Engine:
         if self.goal.compress != "none":
             network = self._with_fewer_units(network)
         return network
+
+    def hinged(self, network: SignNetwork) -> SignNetwork:
+        """The network after rounds for the squared hinge with the goal's own margin target."""
+        goal = Goal("min-hinge", self.goal.bound, self.goal.target(network))
+        return replace(self, goal=goal, target=None)._rounds(network, exact=False, most=10)
 
     def _with_fewer_units(self, network: SignNetwork) -> SignNetwork:
         """Take units out one after another, with a round of responses after each, while the goal's value falls."""

@@ -2,7 +2,8 @@
 
 1. Hidden units are linear units for different questions: random halves of the classes, random shares of the rows. The
    outputs begin at the classes' mean activations.
-2. Rounds of best responses for the goal; see `mip2mcu.train.best_response`.
+2. Rounds of best responses for the goal; see `mip2mcu.train.best_response`. Every other network has rounds for the
+   hinge before: where errors are all alike, it still tells the way.
 3. Without hidden layers there is one start: a real fit of squared hinges with a ridge, rounded.
 4. For two classes the linear network itself is the first candidate, handed through the layers by one unit of each.
 
@@ -40,6 +41,8 @@ def first_network(dataset: Dataset, engine: Engine, hidden: tuple[int, ...]) -> 
             start = _linear_chain(_linear_layer(dataset, reduction, solver, engine.stop), hidden)
         else:
             start = _questions(reduction, hidden, np.random.default_rng([solver.seed, attempt]))
+        if attempt % 2:
+            start = engine.hinged(start)
         found = engine.improved(engine.tuned(start), programs=False)
         if best is None or engine.value(found) < engine.value(best):
             best = found
