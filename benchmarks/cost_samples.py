@@ -6,18 +6,19 @@ CNNs, some vote, some quantise. For each network those layouts are taken whose c
 
 from __future__ import annotations
 
+import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 from itertools import product
+from pathlib import Path
 
 import numpy as np
 
-from benchmarks.measure import Figures, measure, model_subject
+from benchmarks.measure import Figures, Subject, measure, model_subject
 from mip2mcu.decisions import Argmax, Sign, Vote
-from mip2mcu.errors import ExportError
 from mip2mcu.export import Export, generate
-from mip2mcu.export.costs import Item, core_of, decision_item, layer_item, pack_item, quantizer_items
+from mip2mcu.export.costs import Item, decision_item, layer_item, pack_item, quantizer_items
 from mip2mcu.export.layouts import Encoding
 from mip2mcu.export.options import ExportOptions
 from mip2mcu.export.planner import Candidate, Task, epilogue_kind, survey
@@ -33,22 +34,29 @@ UNITS = (4, 10, 16, 33)
 RANGES = ((0, 255), (0, 255), (0, 1), (0, 1), (-128, 127), (-1000, 1000))
 VALUES = {"binary": (-1, 1), "ternary": (-1, 1), "three": range(-3, 4), "few": range(-7, 8), "many": range(-127, 128)}
 DENSITIES = (1.0, 0.5, 0.25, 0.1, 0.05)
-ROWS = 3
+ROWS = 2
 UNROLLED_WEIGHTS = 2500
 """Straight-line code for more weights is not measured: compilers need minutes for it."""
 
 
+LEAST_INSTRUCTIONS, LEAST_CODE = 400, 200
+"""Of smaller functions, errors count less."""
+
+
 @dataclass(frozen=True)
 class Sample:
-    """A measured program: how often parts run and stand in it, and what it took. Names of parts are "key|part"."""
+    """Measured code: a layer, packing, quantising, or what is left of a program without these.
 
-    core: str
-    turns: Mapping[str, int]
-    statements: Mapping[str, int]
-    keys: tuple[str, ...]
+    of_instructions, of_code    what errors are relative to: the figures, of the whole program for what is left of it;
+                                at least `LEAST_INSTRUCTIONS`, `LEAST_CODE`
+    """
+
+    items: tuple[Item, ...]
     instructions: int
     code: int
     stack: int
+    of_instructions: int
+    of_code: int
 
 
 def random_weights(rng: np.random.Generator, shape: tuple[int, ...], kind: str, density: float) -> np.ndarray:
@@ -109,6 +117,19 @@ def dense_network(seed: int) -> Network:
     return _decided(low, high, layers, Argmax(len(weights)))
 
 
+def usual_network(seed: int) -> Network:
+    """A hidden layer of 16 units behind some 64 or 784 inputs, and ten classes."""
+    rng = np.random.default_rng([seed, 6])
+    inputs = int(rng.choice([60, 64, 72, 760, 784, 800]))
+    low, high = np.zeros(inputs, dtype=int), np.full(inputs, (255, 1)[seed % 2])
+    kind = ("ternary", "few", "many")[seed // 2 % 3]
+    density = (1.0, 0.5, 0.25, 0.1)[seed // 6 % 4]
+    activation = Activation.RELU if kind == "many" else Activation.SIGN
+    hidden = hidden_layer(rng, random_weights(rng, (16, inputs), kind, density), low, high, activation)
+    last = Dense(random_weights(rng, (10, 16), kind, density), rng.integers(-9, 10, 10))
+    return _decided(low, high, (hidden, last), Argmax(10))
+
+
 def conv_network(seed: int) -> Network:
     """A convolution with or without a pool, and a dense layer behind it."""
     rng = np.random.default_rng([seed, 2])
@@ -164,18 +185,6 @@ def _decided(low, high, layers, rule, shape=()) -> Network:
 # ---- which programs ------------------------------------------------------------------------------------------------
 
 
-def items_of(export: Export) -> list[Item]:
-    """The items of a generated program."""
-    program, target = export.program, export.target
-    items = [layer_item(entry.lowered, entry.epilogue.kind, entry.input.c_type, target) for entry in program.layers]
-    items.append(decision_item(program.decision))
-    if program.quantizer is not None:
-        items += quantizer_items(program.quantizer)
-    elif program.packed:
-        items.append(pack_item(program.input.elements))
-    return items
-
-
 @dataclass(frozen=True)
 class Combination:
     """Layouts of all layers, as an option names them, and the keys of their items."""
@@ -209,10 +218,9 @@ def _combination(network: Network, tasks: list[Task], chain: tuple[Candidate, ..
     return Combination(",".join(names), tuple(keys))
 
 
-def sampled(target: Target, networks: Iterable[Network], wanted: int, each: int) -> Iterator[tuple[Export, Network]]:
-    """Programs of ``networks``, at most ``each`` of one, until every key was seen ``wanted`` times."""
+def sampled(target: Target, networks: Iterable[Network], wanted: int, each: int) -> Iterator[tuple[Network, str]]:
+    """Networks with layouts of their layers, at most ``each`` of one, until every key was seen ``wanted`` times."""
     seen: Counter[str] = Counter()
-    count = 0
     for number, network in enumerate(networks):
         found = combinations(network, target, np.random.default_rng(number))
         for _ in range(each):
@@ -222,44 +230,68 @@ def sampled(target: Target, networks: Iterable[Network], wanted: int, each: int)
             best = min(found, key=lambda entry: sorted(seen[key] for key in entry.keys))
             found.remove(best)
             seen.update(best.keys)
-            try:
-                export = generate(network, target, f"m{count}", options=ExportOptions(layout=best.layouts))
-            except ExportError:
-                continue
-            count += 1
-            yield export, network
+            yield network, best.layouts
 
 
-def measured(target: Target, *, networks: int, wanted: int = 10, each: int = 3) -> list[Sample]:
-    """Samples of ``target`` out of so many dense networks, and some of every other kind."""
-    kinds = {dense_network: networks, conv_network: networks // 10, deciding_network: 12, quantizing_network: 7}
+def measured(
+    target: Target, *, networks: int, wanted: int = 2, each: int = 2, known: Path | None = None
+) -> list[Sample]:
+    """Samples of ``target`` out of so many dense networks, and some of every other kind; ``known`` as for `measure`."""
+    kinds = {
+        usual_network: networks,
+        dense_network: networks,
+        conv_network: networks // 10,
+        deciding_network: 10,
+        quantizing_network: 7,
+    }
     every = (make(seed) for make, count in kinds.items() for seed in range(count))
-    chosen = list(sampled(target, every, wanted, each))
-    jobs = []
-    for number, (export, network) in enumerate(chosen):
+    exports, jobs = [], []
+    for number, (network, layouts) in enumerate(sampled(target, every, wanted, each)):
         rng = np.random.default_rng([number, 5])
         rows = rng.integers(network.input_low, network.input_high + 1, (ROWS, network.inputs))
-        jobs.append((target, model_subject(export, network, rows)))
-    figures = measure(jobs)
-    return [_sample(export, taken) for (export, _), taken in zip(chosen, figures, strict=True)]
+        export = generate(network, target, f"m{number}", options=ExportOptions(layout=layouts))
+        exports.append(export)
+        jobs.append((target, _apart(model_subject(export, network, rows), len(export.program.layers))))
+    figures = measure(jobs, known=known)
+    return [sample for export, taken in zip(exports, figures, strict=True) for sample in _samples(export, taken)]
 
 
-def _sample(export: Export, taken: Figures) -> Sample:
-    turns: Counter[str] = Counter()
-    statements: Counter[str] = Counter()
-    items = items_of(export)
-    for item in items:
-        turns.update({f"{item.key}|{part}": count for part, count in item.turns.items()})
-        statements.update({f"{item.key}|{part}": count for part, count in item.statements.items()})
-    program = export.program
-    on_stack = program.scratch.bytes if program.scratch.home is Home.STACK else 0
+def _apart(subject: Subject, layers: int) -> Subject:
+    """``subject`` with a function of its own for each layer, which is counted too."""
+    name = subject.name
+    text = re.sub(r"\blayer(\d+)_", rf"{name}_layer\1_", subject.files[f"{name}.c"])
+    heads = rf"static (?:NOT_INLINED )?void ({name}_layer\d+_apply)\("
+    functions = tuple(re.findall(heads, text))
+    assert len(functions) == layers
+    text = re.sub(heads, r"static __attribute__((noinline, noclone)) void \1(", text)
+    files = {**subject.files, f"{name}.c": text}
+    return replace(subject, files=files, inner=functions, sized=(*subject.linked, *functions))
+
+
+def _samples(export: Export, taken: Figures) -> list[Sample]:
+    program, target = export.program, export.target
+    samples = []
+    for layer in program.layers:
+        function = f"layer{layer.index}_apply"
+        item = layer_item(layer.lowered, layer.epilogue.kind, layer.input.c_type, target)
+        figures = taken.instructions[function], taken.code[function], taken.stacks[function]
+        samples.append(_of_itself((item,), *figures))
+    left = taken.instructions["predict"] - sum(sample.instructions for sample in samples)
+    code = taken.code["predict"] - sum(sample.code for sample in samples)
     held = 4 * (program.sums + (program.decision.scores if program.decision.members else 0))
-    return Sample(
-        core=core_of(export.target),
-        turns=dict(turns),
-        statements=dict(statements),
-        keys=tuple(item.key for item in items),
-        instructions=taken.instructions["predict"] + taken.instructions.get("pack", 0),
-        code=taken.flash - program.table_bytes,
-        stack=taken.stack - on_stack - held,
-    )
+    held += program.scratch.bytes if program.scratch.home is Home.STACK else 0
+    stack = taken.stacks["predict"] - max(sample.stack for sample in samples) - held
+    item = decision_item(program.decision, len(program.layers))
+    rest = _of_itself((item,), taken.instructions["predict"], taken.code["predict"], max(stack, 0))
+    samples.append(replace(rest, instructions=left, code=code))
+    if program.quantizer is not None:
+        samples.append(_of_itself(quantizer_items(program.quantizer), 0, taken.code["quantize"], 0))
+    elif program.packed:
+        packing = pack_item(program.input.elements)
+        samples.append(_of_itself((packing,), taken.instructions["pack"], taken.code["pack"], taken.stacks["pack"]))
+    return samples
+
+
+def _of_itself(items: tuple[Item, ...], instructions: int, code: int, stack: int) -> Sample:
+    return Sample(items, instructions, code, stack, max(instructions, LEAST_INSTRUCTIONS), max(code, LEAST_CODE))
+

@@ -9,12 +9,14 @@ answers are compared before any figure is believed.
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import tempfile
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
@@ -54,6 +56,8 @@ class Subject:
     answers     what it must write, all rows together
     counted     its functions, each called once a row
     linked      its functions that count for flash and stack
+    inner       functions that those call, counted as well
+    sized       functions whose code is measured one by one
     scratch     bytes that the caller provides
     flags       further ones of the compiler
     libraries   what the linker reads behind it, such as Path("-lm")
@@ -70,6 +74,13 @@ class Subject:
     scratch: int = 0
     flags: tuple[str, ...] = ()
     libraries: tuple[Path, ...] = ()
+    inner: tuple[str, ...] = ()
+    sized: tuple[str, ...] = ()
+
+    @property
+    def every(self) -> tuple[str, ...]:
+        """All functions that are counted."""
+        return (*self.counted, *self.inner)
 
     def short(self, function: str) -> str:
         """The function's name without the subject's."""
@@ -134,6 +145,7 @@ def model_subject(export: Export, network: Network, rows: IntArray) -> Subject:
         counted=(f"{name}_predict", f"{name}_sums", *((f"{name}_pack",) if program.packed else ())),
         linked=(f"{name}_predict", f"{name}_{'quantize' if program.quantizer else 'pack'}")[: 1 + fills],
         scratch=program.scratch.caller_bytes,
+        sized=(f"{name}_sums",),
     )
 
 
@@ -144,20 +156,51 @@ def _element(program: Program) -> str:
 # ---- running -------------------------------------------------------------------------------------------------------
 
 
-def measure(jobs: Sequence[tuple[Target | str, Subject]], *, workers: int | None = None) -> list[Figures]:
-    """Figures of each job, in order; raises `VerifyError` where C computes anything else than it must."""
+def measure(
+    jobs: Sequence[tuple[Target | str, Subject]], *, workers: int | None = None, known: Path | None = None
+) -> list[Figures]:
+    """Figures of each job, in order; raises `VerifyError` where C computes anything else than it must.
+
+    known    keeps figures by what was measured, one a line: nothing that it holds is measured again
+    """
     targets = [find_target(target) for target, _ in jobs]
+    keys = [_key(target, subject) for target, (_, subject) in zip(targets, jobs, strict=True)]
+    figures = _read(known)
+    first = {key: k for k, key in reversed(list(enumerate(keys))) if key not in figures}
     batches: list[tuple[Target, list[int]]] = []
-    for target in dict.fromkeys(targets):
-        indices = [k for k, found in enumerate(targets) if found is target]
+    for target in dict.fromkeys(targets[k] for k in first.values()):
+        indices = sorted(k for k in first.values() if targets[k] is target)
         size = 1 if target.family == "avr" else TOGETHER
         batches += [(target, indices[start : start + size]) for start in range(0, len(indices), size)]
-    figures: dict[int, Figures] = {}
     with ProcessPoolExecutor(workers or os.cpu_count()) as pool:
         results = pool.map(_measure_batch, [(target, [jobs[k][1] for k in indices]) for target, indices in batches])
         for (_, indices), measured in zip(batches, results, strict=True):
-            figures.update(zip(indices, measured, strict=True))
-    return [figures[k] for k in range(len(jobs))]
+            found = {keys[k]: taken for k, taken in zip(indices, measured, strict=True)}
+            figures.update(found)
+            _append(known, found)
+    return [figures[key] for key in keys]
+
+
+def _key(target: Target, subject: Subject) -> str:
+    """SHA-256 of all that decides a subject's figures; its name does not."""
+    given = (find_toolchain(target).name, target.name, FLAGS, sorted(subject.files.items()), subject)
+    upper = subject.name.upper()
+    text = re.sub(rf"(?<![A-Za-z0-9]){subject.name}(?=[_.'])", "subject", repr(given))
+    text = re.sub(rf"(?<![A-Za-z0-9]){upper}(?=_)", "SUBJECT", text)
+    return sha256(text.encode()).hexdigest()
+
+
+def _read(known: Path | None) -> dict[str, Figures]:
+    if known is None or not known.exists():
+        return {}
+    entries = (json.loads(line) for line in known.read_text(encoding="utf-8").splitlines())
+    return {key: Figures(**{**found, "library_calls": tuple(found["library_calls"])}) for key, found in entries}
+
+
+def _append(known: Path | None, found: Mapping[str, Figures]) -> None:
+    if known is not None:
+        with known.open("a", encoding="utf-8") as stream:
+            stream.writelines(json.dumps([key, asdict(figures)]) + "\n" for key, figures in found.items())
 
 
 def _measure_batch(batch: tuple[Target, list[Subject]]) -> list[Figures]:
@@ -177,7 +220,7 @@ def _measure_on(core: Core, target: Target, subjects: list[Subject]) -> list[Fig
     with tempfile.TemporaryDirectory(prefix="mip2mcu-measure-") as name:
         folder, flags = Path(name), _flags(target, toolchain, core)
         objects = [_compile(subject, toolchain, flags, folder) for subject in subjects]
-        stacks = [worst_stack(path, {*s.counted, *s.linked}) for s, path in zip(subjects, objects, strict=True)]
+        stacks = [worst_stack(path, {*s.every, *s.linked}) for s, path in zip(subjects, objects, strict=True)]
         program = _link(subjects, objects, toolchain, flags, core, folder)
         reason = shortage(program, core, max(max(s.values()) for s in stacks)) if core.simavr_mcu else None
         if reason is not None:
@@ -228,10 +271,10 @@ def _count(subjects: list[Subject], program: Path, core: Core) -> dict[str, Coun
     frames = b"".join(frame for subject in subjects for frame in subject.frames)
     if runner.run(program, core, frames) != b"".join(subject.answers for subject in subjects):
         raise VerifyError(f"{', '.join(subject.name for subject in subjects)} on {core.name}: wrong answers")
-    counted = [name for subject in subjects for name in subject.counted]
     counts: dict[str, Count] = {}
-    for start in range(0, len(counted), TOGETHER):
-        counts.update(runner.count(program, core, frames, tuple(counted[start : start + TOGETHER])))
+    for level in ([s.counted for s in subjects], [s.inner for s in subjects]):  # one call at a time is followed
+        counted = tuple(name for names in level for name in names)
+        counts.update(runner.count(program, core, frames, counted) if counted else {})
     return counts
 
 
@@ -260,7 +303,7 @@ def _figures(
     flash = sizes.flash
     if sizes.library_calls:
         flash = linked_bytes([path, *subject.libraries], subject.linked, toolchain, (*flags, *subject.flags))
-    counted = {name: counts[name].stack for name in subject.counted if counts[name].stack}
+    counted = {name: counts[name].stack for name in subject.every if counts[name].stack}
     stacks = {**stack, **counted}
     return Figures(
         flash=flash,
@@ -268,9 +311,9 @@ def _figures(
         static=sizes.ram,
         scratch=subject.scratch,
         stack=max(stacks[name] for name in subject.linked),
-        instructions={subject.short(name): counts[name].maximum for name in subject.counted},
+        instructions={subject.short(name): counts[name].maximum for name in subject.every},
         library_calls=sizes.library_calls,
-        code={subject.short(name): _code_bytes(path, name) for name in stacks},
+        code={subject.short(name): _code_bytes(path, name) for name in subject.sized},
         stacks={subject.short(name): size for name, size in stacks.items()},
     )
 
@@ -313,16 +356,11 @@ class Taken:
         return ", ".join(layer.lowered.layout for layer in self.export.program.layers)
 
 
-def measure_models(models: Sequence[Model]) -> list[Taken]:
-    """Each model exported, compiled, run and measured, in order; the same program is measured once."""
+def measure_models(models: Sequence[Model], *, known: Path | None = None) -> list[Taken]:
+    """Each model exported, compiled, run and measured, in order; the same program is measured once, see `measure`."""
     exports = [generate(model.network, model.target, f"m{k}", options=model.options) for k, model in enumerate(models)]
-    programs = [(model.target, _anonymous(export)) for model, export in zip(models, exports, strict=True)]
-    first = {program: k for k, program in reversed(list(enumerate(programs)))}
-    jobs = [(models[k].target, model_subject(exports[k], models[k].network, models[k].rows)) for k in first.values()]
-    figures = dict(zip(first, measure(jobs), strict=True))
-    return [Taken(export, figures[program]) for export, program in zip(exports, programs, strict=True)]
-
-
-def _anonymous(export: Export) -> str:
-    """The C without the model's name."""
-    return re.sub(rf"\b{export.name}_", "model_", export.files[f"{export.name}.c"])
+    jobs = [
+        (model.target, model_subject(export, model.network, model.rows))
+        for model, export in zip(models, exports, strict=True)
+    ]
+    return [Taken(export, figures) for export, figures in zip(exports, measure(jobs, known=known), strict=True)]

@@ -94,13 +94,13 @@ def subsets() -> Network:
 
 
 GOLDENS = {"petals": petals, "weather": weather, "motor": motor, "subsets": subsets}
-GOLDEN_LAYOUTS = {"weather": "bit_planes"}
+GOLDEN_LAYOUTS = {"weather": "bit_planes/fast"}
 """Layouts are forced (default: dense), so that golden files change with the text of C, not with the planner."""
 
 
 @pytest.mark.parametrize("name", GOLDENS)
 def test_golden_c(name, update_golden):
-    layout = GOLDEN_LAYOUTS.get(name, "dense")
+    layout = GOLDEN_LAYOUTS.get(name, "dense/fast")
     files = dict(generate(GOLDENS[name](), "cortex-m", name, layout=layout).files)
     files[f"{name}.md"] = files.pop("README.md")
     for file_name, text in files.items():

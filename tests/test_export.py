@@ -36,7 +36,7 @@ def test_wide_weights_on_eight_bit_inputs_are_dense():
 
 
 def test_binary_inputs_with_few_bits_a_weight_are_planes():
-    assert layouts(linear(np.ones((2, 64), dtype=int), high=1)) == ["bit_planes"]
+    assert layouts(linear(np.ones((16, 640), dtype=int), high=1)) == ["bit_planes"]
 
 
 def test_wide_weights_on_few_binary_inputs_are_dense_because_that_is_smaller():
@@ -44,7 +44,7 @@ def test_wide_weights_on_few_binary_inputs_are_dense_because_that_is_smaller():
 
 
 def test_inputs_of_planes_are_packed_words():
-    program = generate(linear(np.ones((2, 40), dtype=int), high=1)).program
+    program = generate(linear(np.ones((2, 40), dtype=int), high=1), layout="bit_planes").program
     assert (program.packed, program.input.c_type, program.input.length) == (True, "uint32_t", 2)
 
 
@@ -53,7 +53,8 @@ def test_sign_units_are_packed_for_planes_and_bytes_for_dense_weights():
     wide = np.random.default_rng(0).integers(100, 128, (2, 40))
     for last, encoding in ((np.ones((2, 40)), "bits"), (wide, "values")):
         network = Network(np.zeros(4), np.full(4, 9), (hidden, Dense(last, np.zeros(2))), Argmax(2), ("a", "b"))
-        assert generate(network).program.layers[0].output.encoding.value == encoding
+        layout = "dense,bit_planes" if encoding == "bits" else "dense"
+        assert generate(network, layout=layout).program.layers[0].output.encoding.value == encoding
 
 
 def test_one_plane_for_binary_weights_two_for_ternary():

@@ -23,7 +23,16 @@ from mip2mcu.export.layouts import Lowered
 from mip2mcu.export.quantizing import QuantizerProgram
 from mip2mcu.export.targets import Target
 
-_CORES = {"cortex-m": "cortex-m0", "cortex-m0plus": "cortex-m0", "host": "cortex-m4", "generic": "cortex-m0"}
+_CORES = {
+    "cortex-m": "cortex-m0",
+    "cortex-m0plus": "cortex-m0",
+    "cortex-m3": "cortex-m4",
+    "cortex-m7": "cortex-m4",
+    "cortex-m33": "cortex-m4",
+    "cortex-m55": "cortex-m4",
+    "host": "cortex-m4",
+    "generic": "cortex-m0",
+}
 """Targets that are predicted as another core."""
 _TYPES = ("uint8_t", "int8_t", "int16_t", "uint32_t")
 
@@ -79,7 +88,9 @@ def decision_item(decision: DecisionProgram, layers: int) -> Item:
 def pack_item(inputs: int) -> Item:
     """`pack`, which turns bytes into bits."""
     words, rest = divmod(inputs, 32)
-    return Item("pack", {"call": 1, "word": words, "rest": rest}, {"function": 1})
+    return Item(
+        "pack", {"call": 1, "word": words, "rest": rest}, {"function": 1, "loop": min(words, 1), "rest": min(rest, 1)}
+    )
 
 
 def quantizer_items(quantizer: QuantizerProgram) -> tuple[Item, ...]:
