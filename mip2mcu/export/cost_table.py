@@ -142,12 +142,6 @@ COSTS: Mapping[str, Mapping[str, tuple[Parts, Parts, int]]] = {
             {"function bit": 189.4, "function requantised": 191.9, "function sign": 196.4, "function sum": 180},
             48,
         ),
-        "conv.pooled uint8_t": (
-            {"call": 0, "lift": 11.93, "product": 3.312, "row": 0, "tile": 9.523, "unit requantised": 7.848,
-             "weight": 2.728},
-            {"function requantised": 333.2},
-            96,
-        ),
         "csr8 int16_t": (
             {"call": 108.4, "four": 28.63, "loop": 13.04, "one": 8.886, "run": 13.75, "two": 12.49,
              "unit sum": 9.533},
@@ -527,12 +521,6 @@ COSTS: Mapping[str, Mapping[str, tuple[Parts, Parts, int]]] = {
              "weight": 15.42},
             {"function bit": 163.9, "function sign": 162, "function sum": 152},
             32,
-        ),
-        "conv.pooled uint8_t": (
-            {"call": 0, "lift": 10.34, "product": 2.162, "row": 0, "tile": 7.646, "unit requantised": 7.646,
-             "weight": 0},
-            {"function requantised": 330.3},
-            112,
         ),
         "csr8 int16_t": (
             {"call": 6.463, "four": 23.28, "loop": 2.306, "one": 4.013, "run": 11.41, "two": 7.592,
@@ -942,11 +930,6 @@ COSTS: Mapping[str, Mapping[str, tuple[Parts, Parts, int]]] = {
             {"function requantised": 191.9, "function sign": 183.9, "function sum": 151.2},
             16,
         ),
-        "conv.pooled uint8_t": (
-            {"call": 0, "lift": 0, "product": 0, "row": 0, "tile": 77.61, "unit requantised": 0, "weight": 13.09},
-            {"function requantised": 433.6},
-            112,
-        ),
         "csr8 int16_t": (
             {"call": 92.71, "four": 27.46, "loop": 2.895, "one": 7.637, "run": 10.41, "two": 9.993, "unit bit": 6.584,
              "unit sum": 9.534},
@@ -1349,12 +1332,6 @@ COSTS: Mapping[str, Mapping[str, tuple[Parts, Parts, int]]] = {
             {"function bit": 212.7, "function requantised": 207.9, "function sign": 204, "function sum": 176.3},
             24,
         ),
-        "conv.pooled uint8_t": (
-            {"call": 0, "lift": 33.21, "product": 94.45, "row": 0, "tile": 12.84, "unit requantised": 12.84,
-             "weight": 28.68},
-            {"function requantised": 465.3},
-            128,
-        ),
         "csr8 int16_t": (
             {"bit": 5.67, "call": 1846, "four": 27.52, "loop": 7.379, "one": 6.349, "run": 7.378, "two": 6.698,
              "unit sum": 6.696},
@@ -1704,18 +1681,6 @@ COSTS: Mapping[str, Mapping[str, tuple[Parts, Parts, int]]] = {
             {"call": 564.8, "chunk": 11.92, "unit sign": 6.08, "weight": 24.79},
             {"function sign": 214.8},
             13,
-        ),
-        "conv.pooled uint8_t int16_t": (
-            {"call": 1.398e+05, "lift": 35.8, "product": 36.55, "row": 26.32, "tile": 28.83, "unit requantised": 19.2,
-             "weight": 27.31},
-            {"function requantised": 555.5},
-            44,
-        ),
-        "conv.pooled uint8_t int32_t": (
-            {"call": 8.372e+04, "lift": 0, "product": 17.12, "row": 0, "tile": 0, "unit requantised": 0,
-             "weight": 6.604},
-            {"function requantised": 816.9},
-            64,
         ),
         "csr8 int16_t int16_t": (
             {"call": 188, "one": 16.69, "run": 32.86, "two": 15.32, "unit requantised": 32.75},

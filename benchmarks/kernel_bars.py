@@ -1,0 +1,180 @@
+"""The bars of `benchmarks.kernels`: single layers, weights near their entropy, sparse against dense, whole networks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from benchmarks.kernel_tasks import (
+    BEST_NETWORKS,
+    PACKING,
+    LayerTask,
+    NetworkReference,
+    Reference,
+    entropy_bytes,
+    network_task,
+)
+from benchmarks.measure import Model, Taken, measure_models
+from benchmarks.results import Row
+from mip2mcu.errors import ExportError
+from mip2mcu.export import generate
+from mip2mcu.export.options import ExportOptions
+
+SPEED, SIZE = ExportOptions(optimize="speed"), ExportOptions(optimize="size")
+SLACK = 1.05
+SIZE_SLACK = 1.25
+GAIN = 8
+GAIN_TARGETS = ("cortex-m0", "cortex-m3", "cortex-m4", "rv32imc", "rv32ec", "avr")
+DENSE = ("dense", "dense_dsp")
+
+
+def unit(target: str) -> str:
+    """What is counted on ``target``."""
+    return "cycles" if target == "avr" else "instructions"
+
+
+def is_possible(model: Model) -> bool:
+    """Whether the model can be exported with its options."""
+    try:
+        generate(model.network, model.target, "m", options=model.options)
+    except ExportError:
+        return False
+    return True
+
+
+# ---- layers --------------------------------------------------------------------------------------------------------
+
+
+def layer_rows(tasks: Sequence[LayerTask], targets: Sequence[str], known: Path | None) -> list[Row]:
+    """Instructions and bytes of each layout, beside the kernel that was measured for it; at most 1.05 times that."""
+    wanted = [
+        (task, reference, Model(target, task.network, task.rows, _options(reference)))
+        for task in tasks
+        for reference in task.references
+        for target in targets
+        if target in reference.instructions
+    ]
+    wanted = [entry for entry in wanted if is_possible(entry[2])]
+    taken = measure_models([model for _, _, model in wanted], known=known)
+    rows = []
+    for (task, reference, model), found in zip(wanted, taken, strict=True):
+        rows += _layer_figures(task, reference, model.target, found)
+    return rows
+
+
+def _options(reference: Reference) -> ExportOptions:
+    return replace(SPEED, layout=f"{reference.layout}/fast", static_scratch=reference.static)
+
+
+def _layer_figures(task: LayerTask, reference: Reference, target: str, taken: Taken) -> list[Row]:
+    name = f"{reference.layout}, static input" if reference.static else reference.layout
+    known = reference.instructions[target]
+    label = f"{task.name}, {target}"
+    figures = [
+        Row(
+            label, f"{name}, {unit(target)}", taken.figures.instructions["sums"], unit(target), "lower",
+            {reference.kernel: known}, f"<= {int(SLACK * known):,}",
+        )
+    ]  # fmt: skip
+    bytes_known = reference.flash_on(target)
+    if bytes_known is not None:
+        weights = taken.export.program.table_bytes or taken.figures.code["sums"]
+        figures.append(
+            Row(
+                label, f"{name}, bytes of weights", weights, "B", "lower",
+                {reference.kernel: bytes_known}, f"<= {int(SLACK * bytes_known):,}",
+            )
+        )  # fmt: skip
+    return figures
+
+
+def size_rows(task: LayerTask, targets: Sequence[str]) -> list[Row]:
+    """Bytes of weights where flash counts most, beside their entropy."""
+    bound = entropy_bytes(task.network.layers[0].weights)
+    rows = []
+    for target in targets:
+        program = generate(task.network, target, "m", options=SIZE).program
+        layout = program.layers[0].lowered.layout
+        rows.append(
+            Row(
+                f"{task.name}, {target}", f"bytes of weights for --optimize size ({layout})", program.table_bytes, "B",
+                "lower", {"entropy of the weights": round(bound)}, f"<= {int(SIZE_SLACK * bound):,}",
+            )
+        )  # fmt: skip
+    return rows
+
+
+def density_rows(task: LayerTask, targets: Sequence[str], known: Path | None) -> list[Row]:
+    """How many times faster than the best dense int8 code the fastest code is, at 10 % density."""
+    grid = network_task(784, 0.1, "ternary", "8-bit")
+    rows = []
+    for name, network, inputs in ((task.name, task.network, task.rows), (grid.name, grid.network, grid.rows)):
+        models = [
+            Model(target, network, inputs, replace(SPEED, layout=layout))
+            for target in targets
+            if target in GAIN_TARGETS
+            for layout in (*DENSE, None)
+        ]
+        models = [model for model in models if is_possible(model)]
+        figures = measure_models(models, known=known)
+        taken = dict(zip([(m.target, m.options.layout) for m in models], figures, strict=True))
+        for target in dict.fromkeys(model.target for model in models):
+            dense = {layout: taken[target, layout].inference for layout in DENSE if (target, layout) in taken}
+            ours = taken[target, None]
+            gain = round(min(dense.values()) / ours.inference, 2)
+            label = f"speed over the best dense int8 code, --optimize speed ({ours.layouts})"
+            rows.append(Row(f"{name}, {target}", label, gain, "x", "higher", dense, f">= {GAIN}"))
+    return rows
+
+
+# ---- whole networks ------------------------------------------------------------------------------------------------
+
+
+def best_rows(targets: Sequence[str], known: Path | None) -> list[Row]:
+    """Whole networks beside the best that was measured for their kind; packing is not part of these figures."""
+    wanted = [
+        (reference, target, Model(target, task.network, task.rows, replace(SPEED, layout=layout)))
+        for reference in BEST_NETWORKS
+        for target in targets
+        if target in reference.instructions
+        for layout in (reference.layouts or (None,))
+        for task in [network_task(reference.inputs, reference.density, reference.weights, reference.input_kind)]
+    ]
+    taken = measure_models([model for _, _, model in wanted], known=known)
+    best: dict[tuple[NetworkReference, str], Taken] = {}
+    for (reference, target, _), found in zip(wanted, taken, strict=True):
+        known = best.get((reference, target))
+        if known is None or found.figures.instructions["predict"] < known.figures.instructions["predict"]:
+            best[reference, target] = found
+    return [_best_row(reference, target, found) for (reference, target), found in best.items()]
+
+
+def _best_row(reference: NetworkReference, target: str, taken: Taken) -> Row:
+    known = reference.instructions[target]
+    return Row(
+        f"{reference.inputs}-16-10, {reference.kernel}, {target}",
+        f"{unit(target)} ({taken.layouts})",
+        taken.figures.instructions["predict"],
+        unit(target),
+        "lower",
+        {"best known": known},
+        f"<= {known:,}",
+    )
+
+
+def packing_rows(targets: Sequence[str], known: Path | None) -> list[Row]:
+    """Instructions that make bits of the caller's bytes."""
+    rows = []
+    for inputs, published in PACKING.items():
+        task = network_task(inputs, 1.0, "ternary", "binary")
+        models = [Model(t, task.network, task.rows, replace(SPEED, layout="bit_planes,auto")) for t in targets]
+        for model, taken in zip(models, measure_models(models, known=known), strict=True):
+            reference = {"byte by byte": published[model.target]} if model.target in published else {}
+            bar = f"<= {published[model.target]:,}" if reference else ""
+            count = taken.figures.instructions["pack"]
+            rows.append(
+                Row(f"packing {inputs} inputs, {model.target}", unit(model.target), count, unit(model.target), "lower",
+                    reference, bar)
+            )  # fmt: skip
+    return rows

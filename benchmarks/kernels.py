@@ -1,0 +1,206 @@
+"""Flash, RAM and instructions of generated C on every core: `python -m benchmarks.kernels [--quick] ...`.
+
+Single layers with known figures, layout by layer; a grid of networks (784-16-10 and 64-16-10, four densities, three
+kinds of weights, binary and 8-bit inputs) in every layout, beside a plain int8 loop and the generators on PyPI; and the
+bars that these figures must meet. Instructions are counted by emulators (cycles on AVR) and repeat to the last one;
+every program's answers are compared with `Network` first. Where a layout reads bits, packing them from the caller's
+bytes counts as well.
+
+--known FILE keeps all figures by the code that was measured: of a second run, only what changed is measured again.
+--target NAME, given once or more, measures on these cores only; --every measures all layouts of each network and not
+only dense weights and those that are predicted to be fast or small.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.kernel_bars import (
+    SIZE,
+    SPEED,
+    best_rows,
+    density_rows,
+    layer_rows,
+    packing_rows,
+    size_rows,
+    unit,
+)
+from benchmarks.kernel_tasks import TARGETS, NetworkTask, layer_tasks, network_task, network_tasks
+from benchmarks.measure import Figures, Model, Taken, measure, measure_models
+from benchmarks.peers import emlearn_subject, installed, plain_subject, refusals
+from benchmarks.results import Row, markdown, store
+from mip2mcu.errors import ExportError, VerifyError
+from mip2mcu.export import find_target, generate
+from mip2mcu.export.options import ExportOptions
+from mip2mcu.export.planner import Plan, survey
+from mip2mcu.export.program import tasks_of
+
+NEAREST = 3
+"""Layouts measured beside the planner's choice, for each of speed and size, unless all are wanted."""
+QUICK_TARGETS = ("cortex-m0", "rv32ec")
+WITHIN = 10.0
+"""Per cent that the planner's choice may exceed the best layout measured, and its prediction may miss."""
+
+
+def grid_rows(
+    tasks: Sequence[NetworkTask], targets: Sequence[str], known: Path | None, most: int | None = NEAREST
+) -> list[Row]:
+    """Three rows a network and target: instructions for speed, flash for size, RAM; other layouts beside them.
+
+    most    how many layouts of the first layer are measured for each of speed and size, the best by prediction; None
+            for all
+    """
+    shapes = dict.fromkeys(task.inputs for task in tasks)
+    peers = {(shape, target): figures for shape in shapes for target, figures in _peers(shape, targets, known)}
+    rows: list[Row] = []
+    for target in targets:
+        models = {(k, name): Model(target, task.network, task.rows, options) for k, task in enumerate(tasks)
+                  for name, options in _choices(task, target, most).items()}  # fmt: skip
+        taken = dict(zip(models, measure_models(list(models.values()), known=known), strict=True))
+        for k, task in enumerate(tasks):
+            found = {name: entry for (number, name), entry in taken.items() if number == k}
+            rows += _network_rows(task, target, found, peers[task.inputs, target])
+        print(f"{target}: {len(models)} programs", flush=True)
+    return rows
+
+
+def _choices(task: NetworkTask, target: str, most: int | None) -> dict[str, ExportOptions]:
+    """What is measured: the planner for speed and for size, and layouts of the first layer, for speed and for size."""
+    first = tasks_of(task.network, find_target(target), SPEED)[0]
+    layouts = dict.fromkeys(c.layout for c in survey(first, SPEED) if c.lowered is not None)
+    found = {"speed": SPEED, "size": SIZE}
+    for kind, base in (("fast", SPEED), ("compact", SIZE)):
+        forced = {f"{name}/{kind}": replace(base, layout=f"{name}/{kind},auto") for name in layouts}
+        plans = {name: _plan(task, target, options) for name, options in forced.items()}
+        figure = (lambda plan: plan.instructions) if kind == "fast" else (lambda plan: plan.flash)
+        order = sorted((name for name, plan in plans.items() if plan is not None), key=lambda name: figure(plans[name]))
+        found |= {name: forced[name] for name in order[:most]}
+        if "dense/fast" in order:
+            found["dense/fast"] = forced["dense/fast"]
+    return found
+
+
+def _plan(task: NetworkTask, target: str, options: ExportOptions) -> Plan | None:
+    """What a program is predicted to take; None where it cannot be."""
+    try:
+        return generate(task.network, target, "m", options=options).program.plan
+    except ExportError:
+        return None
+
+
+def _network_rows(
+    task: NetworkTask, target: str, taken: Mapping[str, Taken], peers: Mapping[str, Figures]
+) -> list[Row]:
+    speed, size = taken["speed"], taken["size"]
+    layouts = {name: entry for name, entry in taken.items() if name not in ("speed", "size")}  # "dense/fast", ...
+    name = f"{task.name}, {target}"
+    predicted = {"predicted": speed.export.program.plan.instructions}
+    return [
+        Row(
+            name, f"{unit(target)} ({speed.layouts})", speed.inference, unit(target), "lower",
+            predicted | {n: entry.inference for n, entry in layouts.items()}
+            | {n: figures.instructions["predict"] for n, figures in peers.items()},
+        ),
+        Row(
+            name, f"flash for --optimize size ({size.layouts})", size.figures.flash, "B", "lower",
+            {"predicted": size.export.program.plan.flash} | {n: entry.figures.flash for n, entry in layouts.items()}
+            | {n: figures.flash for n, figures in peers.items()},
+        ),
+        Row(
+            name, f"RAM ({speed.layouts})", speed.figures.ram, "B", "lower",
+            {"predicted": speed.export.program.plan.ram} | {n: entry.figures.ram for n, entry in layouts.items()}
+            | {n: figures.ram for n, figures in peers.items()},
+        ),
+    ]  # fmt: skip
+
+
+def _peers(inputs: int, targets: Sequence[str], known: Path | None) -> list[tuple[str, dict[str, Figures]]]:
+    """Other C for a dense network of this shape; its weights do not matter to it."""
+    task = network_task(inputs, 1.0, "many", "8-bit")
+    found = []
+    for target in targets:
+        makers = {"plain int8 loop": plain_subject}
+        if installed("emlearn"):
+            makers[f"emlearn {version('emlearn')} (float32)"] = emlearn_subject
+        figures = {}
+        for name, make in makers.items():
+            try:
+                figures[name] = measure([(target, make("peer", task.network, task.rows, target))], known=known)[0]
+            except VerifyError as error:
+                print(f"{name}, {inputs}-16-10, {target}: {str(error).splitlines()[0][:100]}", flush=True)
+        found.append((target, figures))
+    return found
+
+
+def refusal_rows() -> list[Row]:
+    """The generators that take no neural network, in their own words."""
+    task = network_task(64, 1.0, "many", "8-bit")
+    found = refusals(task.network)
+    return [Row("64-16-10 in other generators", name, text, "", "higher") for name, text in found.items()]
+
+
+def summary_rows(rows: Sequence[Row], targets: Sequence[str]) -> list[Row]:
+    """By target: how far the planner's choice is from the best measured layout, and its prediction from measurement."""
+    found = []
+    for target in targets:
+        own = [row for row in rows if row.task.endswith(f", {target}")]
+        speed = [row for row in own if row.unit == unit(target)]
+        flash = [row for row in own if row.metric.startswith("flash")]
+        for metric, chosen in (("fastest", speed), ("smallest", flash)):
+            worst = max(chosen, key=_excess)
+            text = f"the planner's choice above the {metric} measured layout, at most ({worst.task})"
+            found.append(_share_row(target, text, _excess(worst)))
+        worst = max(speed, key=_miss)
+        text = f"its predicted {unit(target)} away from the measured, at most ({worst.task})"
+        found.append(_share_row(target, text, _miss(worst)))
+        middle = float(np.median([_miss(row) for row in speed]))
+        found.append(Row(f"planner, {target}", "the same, median", round(middle, 1), "%", "lower"))
+    return found
+
+
+def _share_row(target: str, text: str, value: float) -> Row:
+    return Row(f"planner, {target}", text, round(value, 1), "%", "lower", {}, f"<= {WITHIN:.0f}")
+
+
+def _excess(row: Row) -> float:
+    """Per cent above the best layout; names of layouts have no spaces, those of other programs have."""
+    layouts = [v for name, v in row.references.items() if name != "predicted" and " " not in name]
+    return 100 * (row.value / min([*layouts, row.value]) - 1)
+
+
+def _miss(row: Row) -> float:
+    return 100 * abs(row.references["predicted"] / row.value - 1)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="two targets, the small networks at two densities")
+    parser.add_argument("--known", type=Path, help="where figures are kept")
+    parser.add_argument("--target", action="append", choices=TARGETS, help="which cores (all)")
+    parser.add_argument("--every", action="store_true", help="measure every layout of every network")
+    arguments = parser.parse_args()
+    quick, known = arguments.quick, arguments.known
+    targets = arguments.target or (QUICK_TARGETS if quick else TARGETS)
+    layers = layer_tasks()
+    rows = layer_rows(layers, targets, known) + size_rows(layers[0], targets) + density_rows(layers[0], targets, known)
+    rows += best_rows(targets, known) + packing_rows(targets, known)
+    print(f"{len(rows)} bars", flush=True)
+    tasks = network_tasks((64,), (0.5, 0.1)) if quick else network_tasks()
+    grid = grid_rows(tasks, targets, known, None if arguments.every else NEAREST)
+    rows += summary_rows(grid, targets) + refusal_rows()
+    print(markdown(rows))
+    print(markdown([row for row in grid if row.task.startswith("64-16-10")][:12]))
+    if quick:
+        print("(--quick: a share of the work, nothing is written)")
+    else:
+        store("kernels", rows + grid)
+
+
+if __name__ == "__main__":
+    main()
