@@ -165,6 +165,9 @@ def _name_from(model: str) -> str:
     "--report", "documents", multiple=True, type=click.Path(), help="Write the evidence to this .json or .md file too."
 )
 @tool_options
+@click.option(
+    "--prove", is_flag=True, help="Let Frama-C prove too that no input in range leads to undefined behaviour."
+)
 @layout_options
 @JSON
 def verify_command(
@@ -181,6 +184,7 @@ def verify_command(
     toolchain: str | None,
     optimisation: str,
     sanitize: bool,
+    prove: bool,
     options: ExportOptions | None,
     as_json: bool,
 ) -> None:
@@ -188,9 +192,9 @@ def verify_command(
 
     The C runs on TARGET's instruction set. Data rows, random rows, corners and ties are compared, bit for bit: sums,
     scores, class and margin. One mismatch is a failure that shows the input, the expected and the received values; the
-    exit status is then 1. Without --source the C is generated as `mip2mcu export` would with the same options; budgets
-    then hold for the compiled C too. TARGET "all" takes every target, compiler and emulator that is installed, and says
-    what it skips.
+    exit status is then 1, as it is where --prove leaves anything unproved. Without --source the C is generated as
+    `mip2mcu export` would with the same options; budgets then hold for the compiled C too. TARGET "all" takes every
+    target, compiler and emulator that is installed, and says what it skips.
     """
     from mip2mcu.verify import evidence, verify  # noqa: PLC0415  (emulators load only where they are needed)
 
@@ -200,6 +204,7 @@ def verify_command(
     name = _name_from(model) if name is None else name
     if target == ALL:
         fixed = {"--source": source, "--runner": runner, "--toolchain": toolchain, "--sanitize": sanitize}
+        fixed["--prove"] = prove
         failed = everywhere(
             network, rows, vectors=vectors, seed=seed, name=name, options=options, fixed=fixed, documents=documents,
             as_json=as_json,
@@ -218,6 +223,7 @@ def verify_command(
         toolchain=toolchain,
         optimisation=f"-{optimisation}",
         sanitize=sanitize,
+        prove=prove,
     )
     evidence.write_documents(documents, [report])
     click.echo(json.dumps(report.as_dict(), sort_keys=True) if as_json else report.as_text())

@@ -13,6 +13,7 @@ from mip2mcu.export import export
 from mip2mcu.verify import Cost, Mismatch, Report, evidence, verify
 from mip2mcu.verify.cores import CORES
 from mip2mcu.verify.footprint import Footprint
+from mip2mcu.verify.proof import Alarm, Analysis, Model, Proof
 from mip2mcu.verify.runners import find_runner
 from tests.conftest import require
 from tests.verify_support import require_compiler, sign_network
@@ -121,9 +122,18 @@ def test_a_mismatch_is_shown_with_its_input():
 
 
 def test_a_proof_is_part_of_both_documents():
-    proved = Report(**(vars(REPORT) | {"proof": {"analyser": "Frama-C 25.0", "alarms": 0}}))
-    assert "| proof | analyser Frama-C 25.0, alarms 0 |" in evidence.as_markdown([proved])
-    assert json.loads(evidence.as_json([proved]))["targets"][0]["proof"]["alarms"] == 0
+    alarm = Alarm("digits.c", 12, "digits_predict", "index bound", "best < 3")
+    analysis = Analysis("gcc_x86_32", (alarm,), ("count <= 9",), (3, 3), (40, 41), 5)
+    proof = Proof("5e" * 32, "cortex-m", "Frama-C 25.0", (analysis,), (Model("clz", "clz", "a loop"),))
+    proved = Report(**(vars(REPORT) | {"proof": proof}))
+    text = evidence.as_markdown([proved])
+    assert "| analysed by | Frama-C 25.0 |" in text
+    assert "| proof, gcc_x86_32 | 1 alarms, int and pointers of 32 bits (gcc_x86_32): 3 functions, " in text
+    assert "| modelled | clz: a loop |" in text
+    assert "| assumed | count <= 9 |" in text
+    assert "digits.c:12: index bound in digits_predict: best < 3" in text
+    assert json.loads(evidence.as_json([proved]))["targets"][0]["proof"]["alarms"] == 1
+    assert not proved.passed
 
 
 def test_two_runs_give_the_same_bytes_and_name_no_place():

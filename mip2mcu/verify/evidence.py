@@ -13,6 +13,7 @@ from typing import Any
 
 from mip2mcu.errors import UsageError, VerifyError
 from mip2mcu.files import check_writable, write_text
+from mip2mcu.verify.proof import Proof
 from mip2mcu.verify.report import Report, searched_text
 from mip2mcu.version import __version__
 
@@ -115,6 +116,8 @@ def _section(report: Report) -> list[str]:
         lines += ["", f"**Contradicted:** {report.contradiction}."]
     if report.first_mismatch is not None:
         lines += ["", "```", report.first_mismatch.as_text(), "```"]
+    if report.proof is not None and report.alarms:
+        lines += ["", "```", *(alarm.as_text() for a in report.proof.analyses for alarm in a.alarms), "```"]
     return lines
 
 
@@ -135,8 +138,7 @@ def _facts(report: Report) -> dict[str, str]:
     facts["seed"] = str(report.seed)
     facts["mismatches"] = f"**{report.mismatches:,}**"
     facts |= _sizes(report)
-    facts["proof"] = "not asked for" if report.proof is None else _proof(report.proof)
-    return facts
+    return facts | ({"proof": "not asked for"} if report.proof is None else _proof(report.proof))
 
 
 def _sizes(report: Report) -> dict[str, str]:
@@ -171,5 +173,12 @@ def _kinds(counts: Mapping[str, int], total: int) -> str:
     return f"{total:,}: {', '.join(parts)}"
 
 
-def _proof(proof: Mapping[str, Any]) -> str:
-    return ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in proof.items())
+def _proof(proof: Proof) -> dict[str, str]:
+    """What the analyser found, and what it rests on."""
+    facts = {f"proof, {a.machine}": a.as_text().splitlines()[0] for a in proof.analyses}
+    facts = {"analysed by": proof.analyser} | facts
+    if proof.modelled:
+        facts["modelled"] = "; ".join(f"{model.name}: {model.meaning}" for model in proof.modelled)
+    if proof.assumed:
+        facts["assumed"] = "; ".join(proof.assumed)
+    return facts

@@ -18,7 +18,7 @@ from typing import TypeAlias
 
 import numpy as np
 
-from mip2mcu.errors import NoRoomError, VerifyError
+from mip2mcu.errors import NoRoomError, UsageError, VerifyError
 from mip2mcu.export.targets import Target
 from mip2mcu.network import Network
 from mip2mcu.ranges import IntArray
@@ -171,6 +171,19 @@ def build(
         optimisation=optimisation,
         extra_flags=extra_flags,
     )
+
+
+def read_source(folder: Path, name: str) -> Files:
+    """The exported NAME.h and NAME.c in ``folder``; raises `UsageError` where they cannot be read."""
+    files = {}
+    for file_name in (f"{name}.h", f"{name}.c"):
+        try:
+            files[file_name] = (folder / file_name).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError):
+            raise UsageError(
+                f"{folder} holds no readable {file_name}: name the folder that `mip2mcu export` wrote, and its --name"
+            ) from None
+    return files
 
 
 def surroundings(firmware: Path, core: Core, folder: Path) -> tuple[list[Path], tuple[str, ...]]:

@@ -8,6 +8,7 @@ from typing import Any
 
 from mip2mcu.verify.footprint import Footprint
 from mip2mcu.verify.hunting import Tally
+from mip2mcu.verify.proof import Proof
 
 _SHOWN_VALUES = 32
 
@@ -78,7 +79,7 @@ class Report:
     constant_time    the model says that "sums" runs the same instructions whatever the inputs are
     checks_flash     bytes that "check" and "selftest" add to a firmware that calls them too; empty where unknown
     sources          SHA-256 of each C file that was compiled, by name
-    proof            what static analysis found for all inputs, plain values for JSON; None where it was not asked for
+    proof            what static analysis found for all inputs; None where it was not asked for
     searched         by kind: how many conditions vectors were searched for, and how many were met or proved impossible
     """
 
@@ -98,7 +99,7 @@ class Report:
     scratch_bytes: int
     costs: Mapping[str, Cost]
     sources: Mapping[str, str]
-    proof: Mapping[str, Any] | None = None
+    proof: Proof | None = None
     searched: Mapping[str, Tally] = field(default_factory=dict)
     checks_flash: Mapping[str, int] = field(default_factory=dict)
     constant_time: bool = False
@@ -116,13 +117,18 @@ class Report:
 
     @property
     def passed(self) -> bool:
-        """Nothing differs, and nothing that the model claims is contradicted."""
-        return self.mismatches == 0 and self.contradiction is None
+        """Nothing differs, nothing that the model claims is contradicted, nothing that was to be proved is not."""
+        return self.mismatches == 0 and self.contradiction is None and self.alarms == 0
 
     @property
     def vectors(self) -> int:
         """Rows whose sums, scores, class and margin were compared."""
         return sum(self.vectors_by_kind.values())
+
+    @property
+    def alarms(self) -> int:
+        """What static analysis could not exclude; 0 where it was not asked for."""
+        return 0 if self.proof is None else self.proof.alarms
 
     @property
     def ram_bytes(self) -> int | None:
@@ -160,7 +166,7 @@ class Report:
             "stack_bytes": {name: cost.stack_bytes for name, cost in self.costs.items()},
             "sources": dict(self.sources),
             "searched": {kind: {**vars(tally), "missing": tally.missing} for kind, tally in self.searched.items()},
-            "proof": None if self.proof is None else dict(self.proof),
+            "proof": None if self.proof is None else self.proof.as_dict(),
         }
 
     def _claims(self, function: str) -> bool:
@@ -193,6 +199,8 @@ class Report:
         lines.append(f"mismatches   {self.mismatches:,}")
         if self.first_mismatch is not None:
             lines.append(self.first_mismatch.as_text())
+        if self.proof is not None:
+            lines.append(self.proof.as_text())
         return "\n".join(lines)
 
 

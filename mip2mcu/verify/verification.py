@@ -16,8 +16,9 @@ from mip2mcu.verify.comparison import Comparison, check_description, chunk_rows
 from mip2mcu.verify.cores import Core, core_for
 from mip2mcu.verify.costing import count_costs
 from mip2mcu.verify.footprint import Footprint, measure
-from mip2mcu.verify.harness import Files, Harness, Program, build
+from mip2mcu.verify.harness import Files, Harness, Program, build, read_source
 from mip2mcu.verify.hunting import Hunt, Tally, hunt
+from mip2mcu.verify.prove import frama_c_version, prove_files
 from mip2mcu.verify.report import Report
 from mip2mcu.verify.runners import Runner, counting_runner, find_runner
 from mip2mcu.verify.runners.image import check_reader
@@ -49,6 +50,7 @@ def verify(
     optimisation: str = "-O2",
     sanitize: bool = False,
     hunted: Hunt | None = None,
+    prove: bool = False,
 ) -> Report:
     """Compare the C of ``network``, compiled and run on the instruction set of ``target``, with Python by ``==``.
 
@@ -61,10 +63,11 @@ def verify(
     optimisation    the compiler's -O flag
     sanitize        on the host: every read out of bounds and all undefined behaviour ends the run with an error
     hunted          what `hunt` found for this network and data, to be used for several targets; None searches here
+    prove           let Frama-C analyse the C too, for all inputs in range
 
-    A difference is a result, `Report.mismatches`. Raises `VerifyError` where nothing could be compared or what was
-    compiled is beyond a budget, `ToolMissingError` (with what to install) where no compiler or emulator is there, and
-    what `generate` raises.
+    A difference is a result, `Report.mismatches`, and so is what cannot be proved, `Report.alarms`. Raises
+    `VerifyError` where nothing could be compared or what was compiled is beyond a budget, `ToolMissingError` (with what
+    to install) where no compiler, emulator or analyser is there, and what `generate` raises.
     """
     if vectors < 1:
         raise UsageError(f"{vectors} vectors cannot be compared: ask for 1 or more")
@@ -79,8 +82,10 @@ def verify(
     chosen = find_runner(core, runner)
     if core.memory is not None:
         check_reader()
+    if prove:
+        frama_c_version()
     generated = generate(network, target, name, options=options).files if source is None else None
-    files = generated or _read_source(Path(str(source)), name)
+    files = generated or read_source(Path(str(source)), name)
     with tempfile.TemporaryDirectory(prefix="mip2mcu-verify-") as folder:
         program = build(
             files,
@@ -102,7 +107,7 @@ def verify(
         report = _report(comparison, target, seed, _digests(files, name), hunted.tallies)
     if not report.mismatches:
         _check_budgets(report, options)
-    return report
+    return replace(report, proof=prove_files(files, network, target, name=name)) if prove else report
 
 
 def hunt_for(network: Network, data: Dataset | None, seed: int, vectors: int) -> Hunt:
@@ -122,18 +127,6 @@ def _check_budgets(report: Report, options: ExportOptions) -> None:
                 f"compiled by {report.toolchain}, the model takes {size} bytes of {what}, beyond the {limit} allowed; "
                 f"the comparison itself found no mismatch in {report.vectors} vectors"
             )
-
-
-def _read_source(folder: Path, name: str) -> Files:
-    files = {}
-    for file_name in (f"{name}.h", f"{name}.c"):
-        try:
-            files[file_name] = (folder / file_name).read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError):
-            raise UsageError(
-                f"{folder} holds no readable {file_name}: name the folder that `mip2mcu export` wrote, and its --name"
-            ) from None
-    return files
 
 
 def _digests(files: Files, name: str) -> Mapping[str, str]:

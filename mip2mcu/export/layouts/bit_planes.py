@@ -131,6 +131,7 @@ class CallsDetails:
     step        the count is worth 2**step
     words       of a row
     function    that counts a row: a partial of ``templates/support/``
+    count_high  most that any count can be
     """
 
     planes: Table
@@ -140,6 +141,7 @@ class CallsDetails:
     step: int
     words: int
     function: str
+    count_high: int
 
 
 Details: TypeAlias = RowsDetails | SharedDetails | CallsDetails | BytesDetails
@@ -168,7 +170,7 @@ class BitPlanesLayout:
         assert isinstance(layer, Dense)
         planes = split(layer, context.binary)
         low, high = planes.sum_range
-        accumulator = sum_type(low, max(high, planes.count_high << planes.step), context)
+        accumulator = sum_type(low, max(high, planes.loose_high), context)
         partial, details = _lower(planes, layer.activation is Activation.SIGN, context)
         return Lowered(
             layout=self.name,
@@ -254,6 +256,7 @@ def _calls(planes: Planes, offset: Column, context: LayerContext) -> CallsDetail
         step=planes.step,
         words=rows.length,
         function=f"bits_count{masked}{long}",
+        count_high=planes.count_high,
     )
 
 

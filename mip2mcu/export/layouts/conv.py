@@ -224,7 +224,7 @@ def lower_convolution(layer: Conv2d, context: LayerContext, name: str, *, in_pai
         sum_low=low,
         sum_high=high,
         sum_type=accumulator,
-        supports=("not_inlined", "settle", "dsp", "dsp_signed", "dsp_halves") if in_pairs else (),
+        supports=("not_inlined", "settle", "signed_word", "dsp", "dsp_signed", "dsp_halves") if in_pairs else (),
         work=_work(details),
         profile=_profile(details, name),
     )

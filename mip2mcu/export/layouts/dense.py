@@ -141,6 +141,7 @@ def _supports(kind: str, details: DenseDetails, sums: str, target: Target) -> tu
     if kind == "dense_offset":
         wide = target.family == "avr" and sums == "int32_t"
         readers = ("multiply_add",) if wide else fetch_supports(target, details.weights)
+        readers += ("signed_word" if sums == "int32_t" else "signed_half",)
     return ("settle", *readers)
 
 

@@ -99,7 +99,7 @@ class DenseDspLayout:
             sum_low=low,
             sum_high=high,
             sum_type=accumulator,
-            supports=("settle", "dsp", "dsp_signed" if details.signed else "dsp_unsigned"),
+            supports=("settle", "signed_word", "dsp", "dsp_signed" if details.signed else "dsp_unsigned"),
             profile=Profile(
                 "dense_dsp",
                 {

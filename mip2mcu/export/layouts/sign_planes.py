@@ -49,6 +49,12 @@ class Planes:
         return int(self.counted.max())
 
     @property
+    def loose_high(self) -> int:
+        """Most that a sum can be by `count_high` alone, which static analysis knows; in int32_t where sums are."""
+        high = (self.count_high << self.step) + max(0, int(self.offset.max()))
+        return max(self.count_high << self.step, min(high, 2**31 - 1))
+
+    @property
     def limits(self) -> IntArray:
         """(units,): the least count with ``offset + 2**step * count >= 0``, one more than `count_high` for none."""
         return np.clip(-(self.offset >> self.step), 0, self.count_high + 1)

@@ -133,6 +133,7 @@ static NOT_INLINED uint32_t check_bytes(
     uint32_t i;
     uint8_t bit;
 
+    /*@ loop unroll 0; */
     for (i = 0U; i < count; i++) {
         crc ^= (uint32_t)bytes[i];
         for (bit = 0U; bit < 8U; bit++) {
@@ -216,32 +217,37 @@ static uint32_t selftest_hash(
     return selftest_mix(hash, (uint32_t)motor_margin(input));
 }
 
-/* The vectors come from their seeds: 0 is the row of all minima and 1 that of all maxima; on the others, inputs stay at
- * their minimum in a share of seed % 4. */
+/* Draws the inputs of the vector with this seed: 0 is the row of all minima and 1 that of all maxima; on the others, inputs
+ * stay at their minimum in a share of seed % 4. */
+static void selftest_inputs(motor_input_t input[MOTOR_INPUT_LENGTH], uint32_t seed)
+{
+    const uint32_t thin = ((uint32_t)1U << (seed & 3U)) - 1U;
+    uint32_t state = 0x2545F491U + (seed * 0x9E3779B9U);
+    uint32_t i;
+
+    for (i = 0U; i < MOTOR_INPUT_LENGTH; i++) {
+        uint32_t drawn;
+
+        state = selftest_next(state);
+        drawn = ((state & thin) == 0U) ? state : 0U;
+        if (seed < 2U) {
+            drawn = (seed == 0U) ? 0U : 0xFFFFFFFFU;
+        }
+        drawn = ((drawn >> 16) * 256U) >> 16;
+        input[i] = (motor_input_t)(0 + (int32_t)drawn);
+    }
+}
+
+/* The vectors come from their seeds. */
 int motor_selftest(void)
 {
     motor_input_t input[MOTOR_INPUT_LENGTH];
     uint32_t hash = 0U;
-    uint32_t state;
     uint32_t v;
-    uint32_t i;
 
+    /*@ loop unroll 0; */
     for (v = 0U; v < 8U; v++) {
-        const uint32_t seed = (uint32_t)v;
-        const uint32_t thin = ((uint32_t)1U << (seed & 3U)) - 1U;
-
-        state = 0x2545F491U + (seed * 0x9E3779B9U);
-        for (i = 0U; i < MOTOR_INPUT_LENGTH; i++) {
-            uint32_t drawn;
-
-            state = selftest_next(state);
-            drawn = ((state & thin) == 0U) ? state : 0U;
-            if (seed < 2U) {
-                drawn = (seed == 0U) ? 0U : 0xFFFFFFFFU;
-            }
-            drawn = ((drawn >> 16) * 256U) >> 16;
-            input[i] = (motor_input_t)(0 + (int32_t)drawn);
-        }
+        selftest_inputs(input, (uint32_t)v);
         hash = selftest_hash(input, hash);
     }
     return (hash == 0xD5B24042U) ? 0 : -1;

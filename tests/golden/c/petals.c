@@ -37,7 +37,7 @@ static const int16_t layer0_bias[3] = {
 
 /* These keep loads and sums in the order that is written: a compiler that is free to mix thousands of them runs out of
  * registers, and folds a moving base back into offsets that no load reaches. They have no effect on any value. */
-#if defined(__GNUC__)
+#if defined(__GNUC__) && !defined(__FRAMAC__)
 #if defined(__thumb__) && !defined(__thumb2__)
 #define SETTLE(variable) __asm__ __volatile__("" : "+l"(variable) : : "memory")
 #else
@@ -52,6 +52,16 @@ static const int16_t layer0_bias[3] = {
 #define SETTLE(variable) ((void)0)
 #define SETTLE_BASE(pointer) ((void)0)
 #endif
+
+/* The signed number that a sum modulo 2^32 stands for; compilers for this core convert like that. */
+static inline int32_t signed_word(uint32_t sum)
+{
+#ifdef __FRAMAC__ /* the same for the static analyser, which knows no compiler */
+    return (sum <= 0x7FFFFFFFU) ? (int32_t)sum : (-1 - (int32_t)(0xFFFFFFFFU - sum));
+#else
+    return (int32_t)sum;
+#endif
+}
 
 /* Layer 0: 3 inputs, 3 units, dense int8_t weights without their signs.
  * Every partial sum lies in [-415, 354], so int32_t cannot overflow.
@@ -82,7 +92,8 @@ static void layer0_apply(
         total += (uint32_t)row[2] * x[2];
         SETTLE(total);
         row += 3;
-        sum = (int32_t)total;
+        sum = signed_word(total);
+        /*@ admit exact_sum: -415 <= sum <= 354; */
         output[j] = sum;
     }
 }
@@ -192,6 +203,7 @@ static NOT_INLINED uint32_t check_bytes(
     uint32_t i;
     uint8_t bit;
 
+    /*@ loop unroll 0; */
     for (i = 0U; i < count; i++) {
         crc ^= (uint32_t)bytes[i];
         for (bit = 0U; bit < 8U; bit++) {
@@ -279,6 +291,38 @@ static uint32_t selftest_hash(
     return selftest_mix(hash, (uint32_t)petals_margin(input));
 }
 
+/* Draws the inputs of the vector with this seed: 0 is the row of all minima and 1 that of all maxima; on the others, inputs
+ * stay at their minimum in a share of seed % 4. */
+static void selftest_inputs(petals_input_t input[PETALS_INPUT_LENGTH], uint32_t seed)
+{
+    const uint32_t thin = ((uint32_t)1U << (seed & 3U)) - 1U;
+    uint32_t state = 0x2545F491U + (seed * 0x9E3779B9U);
+    uint32_t i;
+
+    for (i = 0U; i < PETALS_INPUT_LENGTH; i++) {
+        uint32_t drawn;
+
+        state = selftest_next(state);
+        drawn = ((state & thin) == 0U) ? state : 0U;
+        if (seed < 2U) {
+            drawn = (seed == 0U) ? 0U : 0xFFFFFFFFU;
+        }
+        drawn = ((drawn >> 16) * selftest_span[i]) >> 16;
+        input[i] = (petals_input_t)(0 + (int32_t)drawn);
+    }
+}
+
+/* Continues a hash over quantized inputs. */
+static uint32_t selftest_quantized(const petals_input_t input[PETALS_INPUT_LENGTH], uint32_t hash)
+{
+    uint32_t i;
+
+    for (i = 0U; i < PETALS_INPUT_LENGTH; i++) {
+        hash = selftest_mix(hash, (uint32_t)input[i]);
+    }
+    return hash;
+}
+
 /* Draws raw features of any magnitude and quantizes them; returns the generator's next state. */
 static NOT_INLINED uint32_t selftest_drawn(petals_input_t input[PETALS_INPUT_LENGTH], uint32_t state)
 {
@@ -299,40 +343,24 @@ static NOT_INLINED uint32_t selftest_drawn(petals_input_t input[PETALS_INPUT_LEN
     return state;
 }
 
-/* The vectors come from their seeds: 0 is the row of all minima and 1 that of all maxima; on the others, inputs stay at
- * their minimum in a share of seed % 4. The last 8 vectors begin with raw features. */
+/* The vectors come from their seeds; the last 8 begin with raw features. */
 int petals_selftest(void)
 {
     petals_input_t input[PETALS_INPUT_LENGTH];
     uint32_t hash = 0U;
     uint32_t state;
     uint32_t v;
-    uint32_t i;
 
+    /*@ loop unroll 0; */
     for (v = 0U; v < 8U; v++) {
-        const uint32_t seed = (uint32_t)v;
-        const uint32_t thin = ((uint32_t)1U << (seed & 3U)) - 1U;
-
-        state = 0x2545F491U + (seed * 0x9E3779B9U);
-        for (i = 0U; i < PETALS_INPUT_LENGTH; i++) {
-            uint32_t drawn;
-
-            state = selftest_next(state);
-            drawn = ((state & thin) == 0U) ? state : 0U;
-            if (seed < 2U) {
-                drawn = (seed == 0U) ? 0U : 0xFFFFFFFFU;
-            }
-            drawn = ((drawn >> 16) * selftest_span[i]) >> 16;
-            input[i] = (petals_input_t)(0 + (int32_t)drawn);
-        }
+        selftest_inputs(input, (uint32_t)v);
         hash = selftest_hash(input, hash);
     }
     state = 0x2545F491U;
+    /*@ loop unroll 0; */
     for (v = 0U; v < 8U; v++) {
         state = selftest_drawn(input, state);
-        for (i = 0U; i < PETALS_INPUT_LENGTH; i++) {
-            hash = selftest_mix(hash, (uint32_t)input[i]);
-        }
+        hash = selftest_quantized(input, hash);
         hash = selftest_hash(input, hash);
     }
     return (hash == 0x1A8B0B8FU) ? 0 : -1;

@@ -190,15 +190,17 @@ static int32_t lead(const int32_t own[3], uint32_t position)
 }
 
 /* The first of the classes with `most` votes whose leads add up to most.
- * Every partial strength lies in [-219920, 169741], so int32_t cannot overflow. */
+ * Every partial strength lies in [-219920, 169741], so int32_t cannot overflow.
+ * `first` is the first of those classes. */
 static int decide_by_margin(
     const int32_t sums[SUBSETS_SUMS],
     const int32_t votes[SUBSETS_CLASSES],
-    int32_t most)
+    int32_t most,
+    uint32_t first)
 {
     int32_t strengths[SUBSETS_CLASSES];
     uint32_t member[3];
-    uint32_t best = SUBSETS_CLASSES;
+    uint32_t best = first;
     uint32_t m;
     uint32_t k;
 
@@ -212,7 +214,7 @@ static int decide_by_margin(
         next_member(member);
     }
     for (m = 0U; m < SUBSETS_CLASSES; m++) {
-        if ((votes[m] == most) && ((best == SUBSETS_CLASSES) || (strengths[m] > strengths[best]))) {
+        if ((votes[m] == most) && (strengths[m] > strengths[best])) {
             best = m;
         }
     }
@@ -257,7 +259,7 @@ int subsets_predict(
         return decide_subset(sums, votes, most);
     }
     if (tied > 1U) {
-        return decide_by_margin(sums, votes, most);
+        return decide_by_margin(sums, votes, most, winner);
     }
     return (int)winner;
 }
@@ -284,6 +286,7 @@ static uint32_t check_bytes(
     uint32_t i;
     uint8_t bit;
 
+    /*@ loop unroll 0; */
     for (i = 0U; i < count; i++) {
         crc ^= (uint32_t)bytes[i];
         for (bit = 0U; bit < 8U; bit++) {
@@ -370,32 +373,37 @@ static uint32_t selftest_hash(
     return selftest_mix(hash, (uint32_t)subsets_margin(input));
 }
 
-/* The vectors come from their seeds: 0 is the row of all minima and 1 that of all maxima; on the others, inputs stay at
- * their minimum in a share of seed % 4. */
+/* Draws the inputs of the vector with this seed: 0 is the row of all minima and 1 that of all maxima; on the others, inputs
+ * stay at their minimum in a share of seed % 4. */
+static void selftest_inputs(subsets_input_t input[SUBSETS_INPUT_LENGTH], uint32_t seed)
+{
+    const uint32_t thin = ((uint32_t)1U << (seed & 3U)) - 1U;
+    uint32_t state = 0x2545F491U + (seed * 0x9E3779B9U);
+    uint32_t i;
+
+    for (i = 0U; i < SUBSETS_INPUT_LENGTH; i++) {
+        uint32_t drawn;
+
+        state = selftest_next(state);
+        drawn = ((state & thin) == 0U) ? state : 0U;
+        if (seed < 2U) {
+            drawn = (seed == 0U) ? 0U : 0xFFFFFFFFU;
+        }
+        drawn = ((drawn >> 16) * selftest_span[i]) >> 16;
+        input[i] = (subsets_input_t)(selftest_low[i] + (int32_t)drawn);
+    }
+}
+
+/* The vectors come from their seeds. */
 int subsets_selftest(void)
 {
     subsets_input_t input[SUBSETS_INPUT_LENGTH];
     uint32_t hash = 0U;
-    uint32_t state;
     uint32_t v;
-    uint32_t i;
 
+    /*@ loop unroll 0; */
     for (v = 0U; v < 8U; v++) {
-        const uint32_t seed = (uint32_t)v;
-        const uint32_t thin = ((uint32_t)1U << (seed & 3U)) - 1U;
-
-        state = 0x2545F491U + (seed * 0x9E3779B9U);
-        for (i = 0U; i < SUBSETS_INPUT_LENGTH; i++) {
-            uint32_t drawn;
-
-            state = selftest_next(state);
-            drawn = ((state & thin) == 0U) ? state : 0U;
-            if (seed < 2U) {
-                drawn = (seed == 0U) ? 0U : 0xFFFFFFFFU;
-            }
-            drawn = ((drawn >> 16) * selftest_span[i]) >> 16;
-            input[i] = (subsets_input_t)(selftest_low[i] + (int32_t)drawn);
-        }
+        selftest_inputs(input, (uint32_t)v);
         hash = selftest_hash(input, hash);
     }
     return (hash == 0x13D599B2U) ? 0 : -1;

@@ -77,14 +77,19 @@ static NOT_INLINED void layer0_apply(
 
     for (j = 0U; j < 4U; j += 2U) {
         int32_t sum;
+        uint32_t count;
         uint32_t ones = (inputs ^ row[0]) & row[1];
         uint32_t lanes = bits_fold(bits_nibbles(ones, mask1, mask2), mask4);
 
         lanes = bits_halves(lanes, mask8);
-        sum = layer0_offset[j] + (int32_t)(lanes & 65535U);
+        count = lanes & 65535U;
+        /*@ admit bits_that_count: count <= 6; */
+        sum = layer0_offset[j] + (int32_t)count;
         word = (word >> 1) | ((uint32_t)(sum >= 0) << 31);
         if ((j + 1U) < 3U) {
-            sum = layer0_offset[j + 1U] + (int32_t)(lanes >> 16);
+            count = (lanes >> 16);
+            /*@ admit bits_that_count: count <= 6; */
+            sum = layer0_offset[j + 1U] + (int32_t)count;
             word = (word >> 1) | ((uint32_t)(sum >= 0) << 31);
         }
         row += 2;
@@ -108,17 +113,26 @@ static NOT_INLINED void layer1_apply(
 
     for (j = 0U; j < 4U; j += 4U) {
         int32_t sum;
+        uint32_t count;
         uint32_t ones = inputs ^ row[0];
         uint32_t lanes = bits_fold(bits_nibbles(ones, mask1, mask2), mask4);
 
-        sum = (-3) + (int32_t)((lanes & 255U) * 2U);
+        count = lanes & 255U;
+        /*@ admit bits_that_count: count <= 3; */
+        sum = (-3) + (int32_t)(count * 2U);
         output[j] = sum;
-        sum = (-3) + (int32_t)(((lanes >> 8) & 255U) * 2U);
+        count = (lanes >> 8) & 255U;
+        /*@ admit bits_that_count: count <= 3; */
+        sum = (-3) + (int32_t)(count * 2U);
         output[(j + 1U)] = sum;
-        sum = (-3) + (int32_t)(((lanes >> 16) & 255U) * 2U);
+        count = (lanes >> 16) & 255U;
+        /*@ admit bits_that_count: count <= 3; */
+        sum = (-3) + (int32_t)(count * 2U);
         output[(j + 2U)] = sum;
         if ((j + 3U) < 3U) {
-            sum = (-3) + (int32_t)((lanes >> 24) * 2U);
+            count = (lanes >> 24);
+            /*@ admit bits_that_count: count <= 3; */
+            sum = (-3) + (int32_t)(count * 2U);
             output[(j + 3U)] = sum;
         }
         row += 1;
@@ -226,7 +240,9 @@ static void count_votes(
     clear(votes, WEATHER_CLASSES);
     for (a = 0U; a < WEATHER_CLASSES; a++) {
         for (b = a + 1U; b < WEATHER_CLASSES; b++) {
-            votes[(sums[m] >= 0) ? a : b]++;
+            const uint32_t winner = (sums[m] >= 0) ? a : b;
+
+            votes[winner]++;
             m++;
         }
     }
@@ -319,6 +335,7 @@ static NOT_INLINED uint32_t check_bytes(
     uint32_t i;
     uint8_t bit;
 
+    /*@ loop unroll 0; */
     for (i = 0U; i < count; i++) {
         crc ^= (uint32_t)bytes[i];
         for (bit = 0U; bit < 8U; bit++) {
@@ -400,6 +417,41 @@ static uint32_t selftest_hash(
     return selftest_mix(hash, (uint32_t)weather_margin(input));
 }
 
+/* Draws the inputs of the vector with this seed: 0 is the row of all minima and 1 that of all maxima; on the others, inputs
+ * stay at their minimum in a share of seed % 4. */
+static void selftest_inputs(weather_input_t input[WEATHER_INPUT_LENGTH], uint32_t seed)
+{
+    uint32_t state = 0x2545F491U + (seed * 0x9E3779B9U);
+    uint32_t i;
+
+    for (i = 0U; i < WEATHER_INPUT_LENGTH; i++) {
+        uint32_t drawn;
+        uint32_t thin;
+
+        state = selftest_next(state);
+        drawn = state;
+        for (thin = seed & 3U; thin > 0U; thin--) {
+            state = selftest_next(state);
+            drawn &= state;
+        }
+        if (seed < 2U) {
+            drawn = (seed == 0U) ? 0U : 0xFFFFFFFFU;
+        }
+        input[i] = (drawn & 0x000003FFU) | 0x00000000U;
+    }
+}
+
+/* Continues a hash over quantized inputs. */
+static uint32_t selftest_quantized(const weather_input_t input[WEATHER_INPUT_LENGTH], uint32_t hash)
+{
+    uint32_t i;
+
+    for (i = 0U; i < WEATHER_INPUT_LENGTH; i++) {
+        hash = selftest_mix(hash, (uint32_t)input[i]);
+    }
+    return hash;
+}
+
 /* Draws raw features of any magnitude and quantizes them; returns the generator's next state. */
 static NOT_INLINED uint32_t selftest_drawn(weather_input_t input[WEATHER_INPUT_LENGTH], uint32_t state)
 {
@@ -420,43 +472,24 @@ static NOT_INLINED uint32_t selftest_drawn(weather_input_t input[WEATHER_INPUT_L
     return state;
 }
 
-/* The vectors come from their seeds: 0 is the row of all minima and 1 that of all maxima; on the others, inputs stay at
- * their minimum in a share of seed % 4. The last 8 vectors begin with raw features. */
+/* The vectors come from their seeds; the last 8 begin with raw features. */
 int weather_selftest(void)
 {
     weather_input_t input[WEATHER_INPUT_LENGTH];
     uint32_t hash = 0U;
     uint32_t state;
     uint32_t v;
-    uint32_t i;
 
+    /*@ loop unroll 0; */
     for (v = 0U; v < 8U; v++) {
-        const uint32_t seed = (uint32_t)v;
-
-        state = 0x2545F491U + (seed * 0x9E3779B9U);
-        for (i = 0U; i < WEATHER_INPUT_LENGTH; i++) {
-            uint32_t drawn;
-            uint32_t thin;
-
-            state = selftest_next(state);
-            drawn = state;
-            for (thin = seed & 3U; thin > 0U; thin--) {
-                state = selftest_next(state);
-                drawn &= state;
-            }
-            if (seed < 2U) {
-                drawn = (seed == 0U) ? 0U : 0xFFFFFFFFU;
-            }
-            input[i] = (drawn & 0x000003FFU) | 0x00000000U;
-        }
+        selftest_inputs(input, (uint32_t)v);
         hash = selftest_hash(input, hash);
     }
     state = 0x2545F491U;
+    /*@ loop unroll 0; */
     for (v = 0U; v < 8U; v++) {
         state = selftest_drawn(input, state);
-        for (i = 0U; i < WEATHER_INPUT_LENGTH; i++) {
-            hash = selftest_mix(hash, (uint32_t)input[i]);
-        }
+        hash = selftest_quantized(input, hash);
         hash = selftest_hash(input, hash);
     }
     return (hash == 0x1994A068U) ? 0 : -1;
