@@ -145,3 +145,10 @@ def test_roundings_stay_in_the_domain():
     assert roundings(weights, high, 1)[0].tolist() == [0, -1, 0]
     assert all(set(found.tolist()) <= {-2, -1, 0, 1, 2} for found in roundings(weights, high, 1))
     assert roundings(weights, np.array([1, 1, 1]), 2)[0].tolist() == [1, -1, 1]
+
+
+def test_weights_in_any_order_of_memory_pack_to_the_same_words():
+    from mip2mcu.export.layouts.sign_planes import _packed
+
+    plane = np.random.default_rng(0).choice([-1, 1], (10, 32))
+    assert _packed(np.asfortranarray(plane), 32).tolist() == _packed(plane, 32).tolist()

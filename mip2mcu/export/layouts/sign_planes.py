@@ -136,4 +136,4 @@ def _packed(plane: IntArray, bits: int) -> IntArray:
     """Words (units, n) of ``plane`` (units, inputs): bit i % bits of word i // bits is input i."""
     packed = np.packbits(plane == 1, axis=1, bitorder="little")
     padded = np.pad(packed, ((0, 0), (0, -packed.shape[1] % (bits // 8))))
-    return padded.view(f"<u{bits // 8}").astype(np.int64)
+    return np.ascontiguousarray(padded).view(f"<u{bits // 8}").astype(np.int64)
