@@ -10,6 +10,7 @@ import pytest
 from mip2mcu.export import TARGETS, generate
 from mip2mcu.export.checking import image, lower_check
 from mip2mcu.export.literals import Table
+from mip2mcu.export.options import ExportOptions
 from mip2mcu.verify.toolchains import find_toolchain
 from tests.conftest import require
 from tests.export_support import compile_host, random_network, write
@@ -70,11 +71,16 @@ def one_more(text, table):
 
 def test_a_change_in_any_table_is_noticed(tmp_path):
     networks = [random_network(seed) for seed in (0, 1, 2, 3, 7)]
-    places = [(network, k) for network in networks for k in range(len(generate(network, "host").program.tables))]
+    tables = ExportOptions(max_unroll_bytes=0)
+    places = [
+        (network, k)
+        for network in networks
+        for k in range(len(generate(network, "host", options=tables).program.tables))
+    ]
     assert len(places) > 20
     changed = []
     for number, (network, k) in enumerate(places):
-        entry = generate(network, "host", f"net{number}")
+        entry = generate(network, "host", f"net{number}", options=tables)
         source = f"net{number}.c"
         damaged = one_more(entry.files[source], entry.program.tables[k])
         changed.append(replace(entry, files={**entry.files, source: damaged}))
