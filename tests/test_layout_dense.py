@@ -43,12 +43,12 @@ def layer_of(network, target, layout="dense", **options):
 )
 def test_each_core_gets_the_kind_of_code_that_it_runs_fastest(target, kind):
     network = linear([[1, -2, 3]] * 5)
-    assert layer_of(network, target).lowered.partial == kind
+    assert layer_of(network, target, "dense/fast").lowered.partial == kind
     assert layer_of(network, target, optimize="size").lowered.partial == "dense"
 
 
 def test_weights_without_signs_are_128_larger():
-    export = generate(linear([[1, -2], [-128, 127], [0, 5]], [3, 4, 5]), "cortex-m0", layout="dense")
+    export = generate(linear([[1, -2], [-128, 127], [0, 5]], [3, 4, 5]), "cortex-m0", layout="dense/fast")
     assert tables(export) == {"weights": [129, 126, 0, 255, 128, 133], "bias": [3, 4, 5]}
 
 

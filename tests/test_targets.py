@@ -176,7 +176,7 @@ def every_export(target):
     exports = [generate(network, target, f"any{k}") for k, network in enumerate(networks)]
     exports.append(generate(random_network(4), target, "fixed", static_scratch=True))
     with suppress(ExportError):
-        exports.append(generate(small_cnn(), target, "pairs", layout="0=conv_dsp,3=conv_dsp"))
+        exports.append(generate(small_cnn(), target, "pairs", layout="1=conv_dsp,4=conv_dsp"))
     for k, network in enumerate(dense_networks()):
         for layout in LAYOUTS:
             for named in (layout, f"{layout},auto"):

@@ -14,6 +14,7 @@ import pytest
 from mip2mcu.decisions import Argmax
 from mip2mcu.errors import ModelError, ToolMissingError, UsageError, VerifyError
 from mip2mcu.export import TARGETS, export
+from mip2mcu.export.options import ExportOptions
 from mip2mcu.layers import Dense
 from mip2mcu.network import Network
 from mip2mcu.verify import verification as verification_module
@@ -199,7 +200,7 @@ def test_the_text_names_target_compiler_kinds_and_costs():
 
 def plant(network, folder, old, new):
     """Export and replace the only number ``old`` in the C by ``new``."""
-    export(network, "cortex-m", folder, "planted")
+    export(network, "cortex-m", folder, "planted", options=ExportOptions(max_unroll_bytes=0))
     source = folder / "planted.c"
     text, found = re.subn(rf"(?<![\w-]){old}\b", str(new), source.read_text(), flags=re.MULTILINE)
     assert found == 1, f"{found} places hold {old}"

@@ -57,24 +57,6 @@ static const int8_t layer4_bias[3] = {
 #define NOT_INLINED
 #endif
 
-/* These keep loads and sums in the order that is written: a compiler that is free to mix thousands of them runs out of
- * registers, and folds a moving base back into offsets that no load reaches. They have no effect on any value. */
-#if defined(__GNUC__)
-#if defined(__thumb__) && !defined(__thumb2__)
-#define SETTLE(variable) __asm__ __volatile__("" : "+l"(variable) : : "memory")
-#else
-#define SETTLE(variable) __asm__ __volatile__("" : "+r"(variable) : : "memory")
-#endif
-#if defined(__AVR__)
-#define SETTLE_BASE(pointer) __asm__ __volatile__("" : "+b"(pointer) : : "memory")
-#else
-#define SETTLE_BASE(pointer) SETTLE(pointer)
-#endif
-#else
-#define SETTLE(variable) ((void)0)
-#define SETTLE_BASE(pointer) ((void)0)
-#endif
-
 /* Sums of 4 neighbouring columns of a channel of layer 0; the first one's window begins at `window`. */
 static void layer0_sums(
     const uint8_t *window,
@@ -311,7 +293,7 @@ static NOT_INLINED void layer2_apply(
     }
 }
 
-/* Layer 4: 2 inputs, 3 units, dense int8_t weights, 4 units in a pass.
+/* Layer 4: 2 inputs, 3 units, dense int8_t weights.
  * Every partial sum lies in [-585, 760], so int32_t cannot overflow.
  */
 static NOT_INLINED void layer4_apply(
@@ -319,35 +301,17 @@ static NOT_INLINED void layer4_apply(
     int32_t output[3])
 {
     const int8_t *row = layer4_weights;
-    uint32_t j = 0U;
+    uint32_t j;
 
-    {
-        const uint8_t *x = input;
-        const int8_t *row0 = row;
-        const int8_t *row1 = row + 2;
-        const int8_t *row2 = row + 4;
-        int32_t sum0 = layer4_bias[j];
-        int32_t sum1 = layer4_bias[j + 1U];
-        int32_t sum2 = layer4_bias[j + 2U];
-        int32_t sum;
-        int32_t value;
+    for (j = 0U; j < 3U; j++) {
+        int32_t sum = layer4_bias[j];
+        uint32_t i;
 
-        value = x[0];
-        sum0 += (int32_t)row0[0] * value;
-        sum1 += (int32_t)row1[0] * value;
-        sum2 += (int32_t)row2[0] * value;
-        SETTLE(sum0);
-        value = x[1];
-        sum0 += (int32_t)row0[1] * value;
-        sum1 += (int32_t)row1[1] * value;
-        sum2 += (int32_t)row2[1] * value;
-        SETTLE(sum0);
-        sum = sum0;
+        for (i = 0U; i < 2U; i++) {
+            sum += (int32_t)row[i] * (int32_t)input[i];
+        }
+        row += 2;
         output[j] = sum;
-        sum = sum1;
-        output[(j + 1U)] = sum;
-        sum = sum2;
-        output[(j + 2U)] = sum;
     }
 }
 
@@ -430,6 +394,7 @@ static NOT_INLINED uint32_t check_bytes(
     uint32_t i;
     uint8_t bit;
 
+    /*@ loop unroll 0; */
     for (i = 0U; i < count; i++) {
         crc ^= (uint32_t)bytes[i];
         for (bit = 0U; bit < 8U; bit++) {
@@ -515,32 +480,37 @@ static uint32_t selftest_hash(
     return selftest_mix(hash, (uint32_t)pen_margin(input));
 }
 
-/* The vectors come from their seeds: 0 is the row of all minima and 1 that of all maxima; on the others, inputs stay at
- * their minimum in a share of seed % 4. */
+/* Draws the inputs of the vector with this seed: 0 is the row of all minima and 1 that of all maxima; on the others, inputs
+ * stay at their minimum in a share of seed % 4. */
+static void selftest_inputs(pen_input_t input[PEN_INPUT_LENGTH], uint32_t seed)
+{
+    const uint32_t thin = ((uint32_t)1U << (seed & 3U)) - 1U;
+    uint32_t state = 0x2545F491U + (seed * 0x9E3779B9U);
+    uint32_t i;
+
+    for (i = 0U; i < PEN_INPUT_LENGTH; i++) {
+        uint32_t drawn;
+
+        state = selftest_next(state);
+        drawn = ((state & thin) == 0U) ? state : 0U;
+        if (seed < 2U) {
+            drawn = (seed == 0U) ? 0U : 0xFFFFFFFFU;
+        }
+        drawn = ((drawn >> 16) * 256U) >> 16;
+        input[i] = (pen_input_t)(0 + (int32_t)drawn);
+    }
+}
+
+/* The vectors come from their seeds. */
 int pen_selftest(void)
 {
     pen_input_t input[PEN_INPUT_LENGTH];
     uint32_t hash = 0U;
-    uint32_t state;
     uint32_t v;
-    uint32_t i;
 
+    /*@ loop unroll 0; */
     for (v = 0U; v < 8U; v++) {
-        const uint32_t seed = (uint32_t)v;
-        const uint32_t thin = ((uint32_t)1U << (seed & 3U)) - 1U;
-
-        state = 0x2545F491U + (seed * 0x9E3779B9U);
-        for (i = 0U; i < PEN_INPUT_LENGTH; i++) {
-            uint32_t drawn;
-
-            state = selftest_next(state);
-            drawn = ((state & thin) == 0U) ? state : 0U;
-            if (seed < 2U) {
-                drawn = (seed == 0U) ? 0U : 0xFFFFFFFFU;
-            }
-            drawn = ((drawn >> 16) * 256U) >> 16;
-            input[i] = (pen_input_t)(0 + (int32_t)drawn);
-        }
+        selftest_inputs(input, (uint32_t)v);
         hash = selftest_hash(input, hash);
     }
     return (hash == 0x0A1612F6U) ? 0 : -1;
