@@ -127,8 +127,7 @@ def train_command(
         "method": method,
         "robust_radius": None if robust_radius is None else numbers(robust_radius, "--robust-radius"),
     }  # fmt: skip
-    given = _formulation_options(hidden, named, options)
-    chosen = formulation_named(formulation, given)
+    chosen = formulation_named(formulation, _formulation_options(hidden, named, options))
     tell = say(as_json)
     training, held_out = _read(data, test, holdout, label, coding, bits, _range(input_range), seed)
     training = _prepared(training, shape, medoids, seed)
@@ -162,14 +161,7 @@ def train_command(
         )
     live.clear()
     trained.network.save(out)
-    results = {"train": evaluate(trained.network, training)}
-    if held_out is not None:
-        results["test"] = evaluate(trained.network, held_out)
-    if as_json:
-        click.echo(json.dumps(_summary(trained, results, out), sort_keys=True))
-        return
-    _report(trained, results)
-    click.echo(f"\nwrote {out}; next: mip2mcu export {out} --target cortex-m")
+    _finish(trained, training, held_out, out, as_json=as_json)
 
 
 @click.command("formulations")
@@ -305,6 +297,18 @@ def _progress(event: Progress, seconds: float) -> str:
     if event.gap is not None:
         parts.append(f"gap {100 * event.gap:.1f} %")
     return "  ".join(part for part in parts if part)
+
+
+def _finish(trained: Trained, training: Dataset, held_out: Dataset | None, out: str, *, as_json: bool) -> None:
+    """Evaluate the network that was written to ``out`` and print what came of it."""
+    results = {"train": evaluate(trained.network, training)}
+    if held_out is not None:
+        results["test"] = evaluate(trained.network, held_out)
+    if as_json:
+        click.echo(json.dumps(_summary(trained, results, out), sort_keys=True))
+        return
+    _report(trained, results)
+    click.echo(f"\nwrote {out}; next: mip2mcu export {out} --target cortex-m")
 
 
 def _report(trained: Trained, results: dict[str, Evaluation]) -> None:

@@ -24,7 +24,7 @@ from mip2mcu.train.choice import choose
 from mip2mcu.train.ensemble import Ensemble, automatic, combined, members, named_solves, not_separated, train_members
 from mip2mcu.train.formulation import Formulation
 from mip2mcu.train.registry import FORMULATIONS
-from mip2mcu.train.trained import Trained, flat_options, report_on
+from mip2mcu.train.trained import Trained, TrainingReport, flat_options, report_on
 
 CHOICE_SHARE = 0.3
 """Most of the time limit that the choice of open options may take."""
@@ -143,20 +143,26 @@ def train(
     earlier = tuple(whole(stage) for stage in zip(*(t.earlier for t in trained), strict=True))
     used = (*flat_options(chosen), *_described(divided, len(parts), stages, copies))
     report = report_on(network, dataset, chosen.name, used, named_solves(parts, trained), time.monotonic() - began)
-    notes = (*run.notes, *dict.fromkeys(note for one in trained for note in one.report.notes))
-    notes += not_separated(parts, trained)
-    if choice.note:
-        notes = (choice.note, *notes)
-    if stopped() and report.status != "optimal":
-        notes += ("stopped before its limits: the best network until then",)
-    elif time_limit is not None and report.seconds > OVERRUN * time_limit + 1:
-        notes += (
-            f"a quick start of each of {len(parts)} members took {report.seconds:.0f} s, more than the limit of "
-            f"{time_limit:g} s: take fewer classes or rows, more workers, or the ensemble rest",
-        )
-    elif time_limit is not None and report.status != "optimal":
-        notes += ("ended by a limit in seconds: another run may end elsewhere, one with a node limit alone does not",)
-    return Trained(network, replace(report, workers=min(workers, len(parts)), notes=notes), earlier)
+    notes = [*([choice.note] if choice.note else []), *run.notes]
+    notes += dict.fromkeys(note for one in trained for note in one.report.notes)
+    notes += [*not_separated(parts, trained), *_ending(report, len(parts), time_limit, stopped=stopped())]
+    return Trained(network, replace(report, workers=min(workers, len(parts)), notes=tuple(notes)), earlier)
+
+
+def _ending(report: TrainingReport, parts: int, time_limit: float | None, *, stopped: bool) -> list[str]:
+    """What ended a training of ``parts`` members, if it was not the proof of its optimum."""
+    if stopped and report.status != "optimal":
+        return ["stopped before its limits: the best network until then"]
+    if time_limit is None:
+        return []
+    if report.seconds > OVERRUN * time_limit + 1:
+        return [
+            f"a quick start of each of {parts} members took {report.seconds:.0f} s, more than the limit of "
+            f"{time_limit:g} s: take fewer classes or rows, more workers, or the ensemble rest"
+        ]
+    if report.status != "optimal":
+        return ["ended by a limit in seconds: another run may end elsewhere, one with a node limit alone does not"]
+    return []
 
 
 def _executor(workers: int, cluster: str | None) -> AbstractContextManager[Executor]:
