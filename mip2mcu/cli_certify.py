@@ -13,23 +13,18 @@ from mip2mcu.dataset import Dataset
 from mip2mcu.errors import UsageError
 from mip2mcu.files import check_writable, write_text
 from mip2mcu.network import Network
+from mip2mcu.norms import NORMS
 from mip2mcu.progress import Progress, stop_on_interrupt
 
 if TYPE_CHECKING:
     from mip2mcu.certify import Certificate
-
-_MEASURED = {
-    "linf": "every feature moves by at most the radius, in raw integers",
-    "l1": "all features together move by at most the radius, in raw integers",
-    "l0": "at most so many features take any other value",
-}
 
 
 @click.command("certify")
 @click.argument("model", type=click.Path(dir_okay=False))
 @click.argument("data", type=click.Path())
 @LABEL
-@click.option("--norm", default="linf", show_default=True, type=click.Choice(list(_MEASURED)), help="Size of a change.")
+@click.option("--norm", default="linf", show_default=True, type=click.Choice(list(NORMS)), help="Size of a change.")
 @click.option("--limit", type=int, help="Largest radius of interest.  [default: none]")
 @click.option("--radii", help="Radii of the table, such as 0,1,2,5.  [default: where the figures change]")
 @click.option("--rows", type=click.IntRange(1), help="Certify the first so many rows only.")
@@ -113,7 +108,7 @@ def _as_text(certificate: Certificate, radii: tuple[int, ...] | None) -> str:
         [
             f"{console.counted(count, 'row')}, {certificate.right} right; "
             f"the smallest change is known for {certificate.exact} of them",
-            f"norm {certificate.norm}: {_MEASURED[certificate.norm]}",
+            f"norm {certificate.norm}: {NORMS[certificate.norm].meaning}",
             "",
             console.table(header, cells, left=0),
             "",

@@ -18,7 +18,7 @@ ROWS = [
     "errors version",
     "files resources progress",
     "ranges",
-    "filters",
+    "filters norms",
     "layers quantizer",
     "decisions",
     "model_file",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from mip2mcu.certify.certificate import Certificate, RowCertificate
-from mip2mcu.certify.run import NORMS, certify
+from mip2mcu.certify.run import certify
+from mip2mcu.norms import NORMS
 
 __all__ = ["NORMS", "Certificate", "RowCertificate", "certify"]

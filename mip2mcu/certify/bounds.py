@@ -20,7 +20,7 @@ from mip2mcu.filters import Edges, Smooth
 from mip2mcu.ladders import Ladders, ladders_of
 from mip2mcu.layers import Activation, AveragePool, Dense, Layer, MaxPool, SumPool
 from mip2mcu.network import Network
-from mip2mcu.ranges import IntArray
+from mip2mcu.ranges import IntArray, sum_range
 
 _FILTERS = (Smooth, Edges, SumPool, AveragePool, MaxPool)
 """Layers that may stand before the first dense one: all but edges rise with each of their inputs."""
@@ -35,11 +35,7 @@ class Interval:
 
     def weighted(self, weights: IntArray, constant: IntArray) -> Interval:
         """Interval of ``weights @ values + constant``, for weights (m, n)."""
-        plus: IntArray = np.maximum(weights, 0)
-        minus: IntArray = np.minimum(weights, 0)
-        low: IntArray = plus @ self.low + minus @ self.high + constant
-        high: IntArray = plus @ self.high + minus @ self.low + constant
-        return Interval(low, high)
+        return Interval(*sum_range(weights, constant, self.low, self.high))
 
 
 @dataclass(frozen=True, eq=False)

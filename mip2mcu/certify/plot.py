@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from mip2mcu.certify.certificate import Certificate
+from mip2mcu.norms import NORMS
 
 WIDTH, HEIGHT = 640, 360
 LEFT, RIGHT, TOP, BOTTOM = 60, 20, 30, 50
 _DASHES = 'fill="none" stroke="#d95f02" stroke-dasharray="5 3" stroke-width="2"'
 _SOLID = 'fill="none" stroke="#1b6ca8" stroke-width="2"'
-_AXES = {"linf": "radius: raw integers that each feature moves", "l1": "radius: raw integers that all features move",
-         "l0": "radius: features that take any value"}  # fmt: skip
 
 
 def as_svg(certificate: Certificate) -> str:
@@ -36,7 +35,7 @@ def as_svg(certificate: Certificate) -> str:
         *(_line(LEFT, y(count * s / 4), WIDTH - RIGHT, y(count * s / 4), "#ddd") for s in range(5)),
         *(_text(LEFT - 8, y(count * s / 4) + 4, f"{25 * s} %", "end") for s in range(5)),
         *(_text(x(last * s / 4), HEIGHT - BOTTOM + 18, f"{last * s / 4:g}", "middle") for s in range(5)),
-        _text((LEFT + WIDTH - RIGHT) / 2, HEIGHT - 12, _AXES[certificate.norm], "middle"),
+        _text((LEFT + WIDTH - RIGHT) / 2, HEIGHT - 12, NORMS[certificate.norm].axis, "middle"),
         f'<path d="{steps(certificate.unbroken)}" {_DASHES}/>',
         f'<path d="{steps(certificate.certified)}" {_SOLID}/>',
         _text(WIDTH - RIGHT, 18, "certified accuracy (line), not broken by any change found (dashes)", "end"),

@@ -16,7 +16,6 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import ClassVar
 
 import numpy as np
 
@@ -27,12 +26,11 @@ from mip2mcu.dataset import UNKNOWN_LABEL, Dataset
 from mip2mcu.errors import DatasetError, InfeasibleError, NoSolutionError, UsageError
 from mip2mcu.mip.solver import Solver, check_solver, solve
 from mip2mcu.network import Network
+from mip2mcu.norms import NORMS
 from mip2mcu.parallel import Context, executor
 from mip2mcu.progress import Listener, Stop, never, silent
 from mip2mcu.ranges import IntArray
 
-NORMS = ("linf", "l1", "l0")
-"""How the size of a change is measured: the largest, the sum, or the number of the features' changes."""
 DEFAULT_TIME_LIMIT = 60.0
 """Seconds of a certification where neither a time limit nor a node limit is given."""
 _TOLERANCE = 1e-6
@@ -127,15 +125,9 @@ class _Task:
     limit: int | None
     solver: Solver
 
-    sizes: ClassVar[dict[str, Callable[[IntArray], int]]] = {
-        "linf": lambda change: int(np.abs(change).max(initial=0)),
-        "l1": lambda change: int(np.abs(change).sum()),
-        "l0": lambda change: int(np.count_nonzero(change)),
-    }
-
     def size(self, moved: IntArray) -> int:
         """Size of the change from the row to ``moved`` (features,)."""
-        return self.sizes[self.norm](moved - self.raw)
+        return NORMS[self.norm].size(moved - self.raw)
 
     def changes_class(self, moved: IntArray) -> bool:
         """True where the network gives ``moved`` another class: the last word on every witness."""

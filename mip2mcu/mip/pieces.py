@@ -68,16 +68,20 @@ def total_of(
     return Total((*kept, bias), (*factors, 1), 0, -reach, reach)
 
 
-def sign_link(model: pyo.Block, index: Hashable, total: Total, fired: Any) -> None:
+def sign_link(
+    model: pyo.Block, index: Hashable, total: Total, fired: Any, *, margins: tuple[float, float] = (0, 1)
+) -> None:
     """Add ``fired = 1  <=>  total >= 0`` to the constraint lists ``model.fires`` and ``model.rests``.
 
-        total >= low * (1 - fired)            fired = 1 forces total >= 0
-        total <= (high + 1) * fired - 1       fired = 0 forces total <= -1
+        total >= above + (low - above) * (1 - fired)         fired = 1 forces total >= above
+        total <= (high + below) * fired - below              fired = 0 forces total <= -below
 
-    Both hold with equality at a bound of ``total``, so no smaller big-M is valid.
+    Both hold with equality at a bound of ``total``, so no smaller big-M is valid. Whole totals have the ``margins``
+    (above, below) of 0 and 1; those of continuous weights must stay away from zero on both sides.
     """
-    model.fires[index] = total.expression((total.low, fired)) >= total.low
-    model.rests[index] = total.expression((-(total.high + 1), fired)) <= -1
+    above, below = margins
+    model.fires[index] = total.expression((total.low - above, fired)) >= total.low
+    model.rests[index] = total.expression((-(total.high + below), fired)) <= -below
 
 
 def margin_link(model: pyo.Block, index: Hashable, total: Total, fired: Any, margin: Any) -> None:
@@ -119,13 +123,14 @@ def reaches_margin(total: Total, sign: int, target: int, shortfall: Any) -> Any:
 
 
 def declare_weights(
-    model: pyo.Block, indices: Sequence[Hashable], high: dict[Any, int], binary: bool
+    model: pyo.Block, indices: Sequence[Hashable], high: dict[Any, int], binary: bool, *, whole: bool = True
 ) -> None:
-    """Add ``model.weight``, whole numbers in [-high, high]; binary ones are ``2 * plus - high``.
+    """Add ``model.weight`` in [-high, high], ``whole`` numbers or not; binary ones are ``2 * plus - high``.
 
     A binary weight of high m is the sum of m weights of -1 and +1: ``plus`` of them are +1.
     """
-    model.weight = pyo.Var(indices, domain=pyo.Integers, bounds=lambda _, *i: (-high[_key(i)], high[_key(i)]))
+    domain = pyo.Integers if whole else pyo.Reals
+    model.weight = pyo.Var(indices, domain=domain, bounds=lambda _, *i: (-high[_key(i)], high[_key(i)]))
     if binary:
         model.plus = pyo.Var(indices, domain=pyo.Integers, bounds=lambda _, *i: (0, high[_key(i)]))
         model.weight_is_plus_or_minus = pyo.Constraint(

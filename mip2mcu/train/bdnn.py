@@ -30,11 +30,10 @@ from mip2mcu.train.bdnn_model import Plan, build_model, cost, place, read, right
 from mip2mcu.train.bdnn_scaling import scaled_unit
 from mip2mcu.train.best_response import Engine
 from mip2mcu.train.goal import Goal
-from mip2mcu.train.linear import Linear
 from mip2mcu.train.reduction import Reduction, WeightDomain, reduce, weight_domain
 from mip2mcu.train.robust_set import RobustSets, robust_reduction, robust_sets
 from mip2mcu.train.sign_network import SignNetwork, as_network, from_network
-from mip2mcu.train.sign_start import first_network
+from mip2mcu.train.sign_start import first_network, linear_chain, linear_layer
 from mip2mcu.train.splitting import Subsets, batch, validation_rows
 from mip2mcu.train.trained import Trained, flat_options, report_on, settled
 
@@ -231,19 +230,11 @@ class BdnnJob:
 
     def _linear(self, margin: float) -> SignNetwork:
         """A linear network as a network of this shape: every unit of a layer repeats it."""
-        domain = self.reduction.domain
-        linear = Linear(domain.bound, "binary" if domain.binary else "integer", margin=margin, keep=1.0)
-        limit = None if self.solver.time_limit is None else 0.1 * self.solver.time_limit
-        classes = len(self.dataset.classes)
-        if classes > 2:
+        if len(self.dataset.classes) > 2:
             return self._constant()
-        trained = linear.start(self.dataset, self.solver.within(limit), stop=self.interrupted)
-        weights, bias = self.reduction.collapse(trained.network.layers[0].weights, trained.network.layers[0].bias)  # type: ignore[union-attr]
-        all_weights, all_bias = [np.repeat(weights, self.widths[0], axis=0)], [np.repeat(bias, self.widths[0])]
-        for width, inputs in zip(self.widths[1:], self.widths, strict=False):
-            all_weights.append(np.ones((width, inputs), dtype=np.int64))
-            all_bias.append(np.zeros(width, dtype=np.int64))
-        return SignNetwork(tuple(all_weights), tuple(all_bias))
+        limit = None if self.solver.time_limit is None else 0.1 * self.solver.time_limit
+        layer = linear_layer(self.dataset, self.reduction, self.solver.within(limit), self.interrupted, margin)
+        return linear_chain(layer, self.options.hidden)
 
     def _constant(self) -> SignNetwork:
         """Every unit rests."""

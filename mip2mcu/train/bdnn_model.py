@@ -32,7 +32,7 @@ from dataclasses import dataclass
 import numpy as np
 import pyomo.environ as pyo
 
-from mip2mcu.mip.pieces import Total, dense_row
+from mip2mcu.mip.pieces import Total, declare_weights, dense_row, sign_link
 from mip2mcu.ranges import BoolArray, IntArray
 from mip2mcu.train.reduction import Reduction
 from mip2mcu.train.robust_set import RobustSets
@@ -67,9 +67,9 @@ class Plan:
         return 1 if self.continuous else self.reduction.domain.bound
 
     @property
-    def margin(self) -> float:
-        """What separates "fires" from "does not"."""
-        return MARGIN if self.continuous else 1
+    def margins(self) -> tuple[float, float]:
+        """How far above zero the total of a unit that fires is at least, and how far below one that rests."""
+        return (MARGIN, MARGIN) if self.continuous else (0, 1)
 
     def high(self, layer: int) -> IntArray:
         """Largest weight of each input of ``layer``."""
@@ -109,13 +109,14 @@ def build_model(plan: Plan) -> pyo.ConcreteModel:
     for k, p in enumerate(plan.pattern.tolist()):
         for j in range(plan.widths[0]):
             total = _first_total(model, plan, k, j)
-            _link(model, plan, ("row", k, j), total, model.fired[1, p, j])
+            sign_link(model, ("row", k, j), total, model.fired[1, p, j], margins=plan.margins)
             if plan.sets is not None:
                 _hold(model, plan, plan.sets, k, j, total)
     for layer in range(2, len(plan.widths) + 1):
         for p in range(_patterns(plan)):
             for j in range(plan.widths[layer - 1]):
-                _link(model, plan, (layer, p, j), _total(model, plan, layer, p, j), model.fired[layer, p, j])
+                total = _total(model, plan, layer, p, j)
+                sign_link(model, (layer, p, j), total, model.fired[layer, p, j], margins=plan.margins)
     _add_objective(model, plan)
     return model
 
@@ -129,18 +130,14 @@ def _units(plan: Plan) -> Iterator[tuple[int, int]]:
 
 
 def _declare(model: pyo.ConcreteModel, plan: Plan) -> None:
-    whole = pyo.Reals if plan.continuous else pyo.Integers
     highs = {layer: plan.high(layer).tolist() for layer in range(1, len(plan.widths) + 1)}
     places = [(layer, j, i) for layer, j in _units(plan) for i in range(plan.inputs(layer))]
-    model.weight = pyo.Var(places, domain=whole, bounds=lambda _, layer, j, i: (-highs[layer][i], highs[layer][i]))
-    if plan.reduction.domain.binary and not plan.continuous:
-        model.plus = pyo.Var(places, domain=pyo.Integers, bounds=lambda _, layer, j, i: (0, highs[layer][i]))
-        model.weight_is_plus_or_minus = pyo.Constraint(
-            places, rule=lambda m, layer, j, i: m.weight[layer, j, i] == 2 * m.plus[layer, j, i] - highs[layer][i]
-        )
+    high = {(layer, j, i): highs[layer][i] for layer, j, i in places}
+    binary = plan.reduction.domain.binary and not plan.continuous
+    declare_weights(model, places, high, binary, whole=not plan.continuous)
     model.bias = pyo.Var(
         sorted({_bias_index(plan, layer, j) for layer, j in _units(plan)}),
-        domain=whole,
+        domain=pyo.Reals if plan.continuous else pyo.Integers,
         bounds=lambda _, layer, j: (-plan.bias_high(layer), plan.bias_high(layer)),
     )
     patterns = range(_patterns(plan))
@@ -192,13 +189,6 @@ def _total(model: pyo.ConcreteModel, plan: Plan, layer: int, p: int, j: int) -> 
     return Total((*products, bias), (1,) * (len(products) + 1), 0, -reach, reach)
 
 
-def _link(model: pyo.ConcreteModel, plan: Plan, index: tuple[object, ...], total: Total, fired: pyo.Var) -> None:
-    """``fired = 1 <=> total >= 0`` for whole totals; ``>= MARGIN`` and ``<= -MARGIN`` for continuous ones."""
-    least = plan.margin if plan.continuous else 0
-    model.fires[index] = total.expression((total.low - least, fired)) >= total.low
-    model.rests[index] = total.expression((-(total.high + plan.margin), fired)) <= -plan.margin
-
-
 # ---- robust ----
 
 
@@ -215,11 +205,11 @@ def _hold(model: pyo.ConcreteModel, plan: Plan, sets: RobustSets, k: int, j: int
     kinds, fired, held = sets.of_row[k], model.fired[1, int(plan.pattern[k]), j], model.held[k]
     low = total.low - sets.most_of(kinds, plan.bound)
     high = total.high + sets.most_of(kinds, plan.bound)
-    least = plan.margin if plan.continuous else 0
+    above, below = plan.margins
     drops, rises = (_worst(model, sets, name, j, kinds) for name in ("drop", "rise"))
-    signed = total.expression(*((-c, v) for c, v in drops), (low - least, fired), (low - least, held))
-    model.held_fires[k, j] = signed >= 2 * low - least
-    signed = total.expression(*rises, (-(high + plan.margin), fired), (high + plan.margin, held))
+    signed = total.expression(*((-c, v) for c, v in drops), (low - above, fired), (low - above, held))
+    model.held_fires[k, j] = signed >= 2 * low - above
+    signed = total.expression(*rises, (-(high + below), fired), (high + below, held))
     model.held_rests[k, j] = signed <= high
 
 

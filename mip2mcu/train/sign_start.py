@@ -38,7 +38,7 @@ def first_network(dataset: Dataset, engine: Engine, hidden: tuple[int, ...]) -> 
         return engine.improved(engine.tuned(outputs_alone(reduction, engine.goal.ridge)[0]))
     for attempt in range(RESTARTS):
         if attempt == 0 and len(dataset.classes) == 2:
-            start = _linear_chain(_linear_layer(dataset, reduction, solver, engine.stop), hidden)
+            start = linear_chain(linear_layer(dataset, reduction, solver, engine.stop), hidden)
         else:
             start = _questions(reduction, hidden, np.random.default_rng([solver.seed, attempt]))
         if attempt % 2:
@@ -81,22 +81,22 @@ def outputs_alone(reduction: Reduction, ridge: int) -> tuple[SignNetwork, int]:
     return SignNetwork((np.clip(whole, -high, high),), (bias,)), target
 
 
-def _linear_layer(
-    dataset: Dataset, reduction: Reduction, solver: Solver, stop: Stop
+def linear_layer(
+    dataset: Dataset, reduction: Reduction, solver: Solver, stop: Stop, margin: float | None = None
 ) -> tuple[IntArray, IntArray]:
-    """Weights and bias, on the reduced columns, of the linear formulation's quick start."""
-    network = _linear(reduction.domain).start(dataset, solver, stop=stop).network
+    """Weights and bias, on the reduced columns, of the linear formulation's quick start with this ``margin``."""
+    network = _linear(reduction.domain, margin).start(dataset, solver, stop=stop).network
     layer = network.layers[0]
     assert isinstance(layer, Dense)
     return reduction.collapse(layer.weights, layer.bias)
 
 
-def _linear(domain: WeightDomain) -> Linear:
+def _linear(domain: WeightDomain, margin: float | None) -> Linear:
     """The linear formulation over the same weights, without its links stage losing any margin."""
-    return Linear(domain.bound, "binary" if domain.binary else "integer", keep=1.0)
+    return Linear(domain.bound, "binary" if domain.binary else "integer", margin=margin, keep=1.0)
 
 
-def _linear_chain(linear: tuple[IntArray, IntArray], hidden: tuple[int, ...]) -> SignNetwork:
+def linear_chain(linear: tuple[IntArray, IntArray], hidden: tuple[int, ...]) -> SignNetwork:
     """The linear two-class network with its one unit handed on through the hidden layers.
 
     The other units repeat it, so that binary weights, which cannot be zero, agree with it as well.
