@@ -252,8 +252,8 @@ class Conv2d:
 
 
 @dataclass(frozen=True, eq=False)
-class MaxPool:
-    """Largest value of each window, channel by channel; windows that do not fit are dropped."""
+class _Pool:
+    """What all pooling layers share: windows a stride apart, (rows, columns) each."""
 
     window: tuple[int, int]
     stride: tuple[int, int]
@@ -268,6 +268,11 @@ class MaxPool:
     def operations(self, input_shape: Shape) -> int:
         """Values that the windows cover in one inference."""
         return prod(self.output_shape(input_shape)) * prod(self.window)
+
+
+@dataclass(frozen=True, eq=False)
+class MaxPool(_Pool):
+    """Largest value of each window, channel by channel; windows that do not fit are dropped."""
 
     def forward(self, inputs: IntArray) -> IntArray:
         """Maxima, one a window."""
@@ -279,22 +284,8 @@ class MaxPool:
 
 
 @dataclass(frozen=True, eq=False)
-class AveragePool:
+class AveragePool(_Pool):
     """Rounded mean of each window of non-negative values: ``(sum + area // 2) // area``, halves upwards."""
-
-    window: tuple[int, int]
-    stride: tuple[int, int]
-
-    def __post_init__(self) -> None:
-        _check_window(self.window, self.stride)
-
-    def output_shape(self, input_shape: Shape) -> Shape:
-        """Shape (channels, rows, columns) of one row's output."""
-        return _pooled_shape(input_shape, self.window, self.stride)
-
-    def operations(self, input_shape: Shape) -> int:
-        """Values that the windows cover in one inference."""
-        return prod(self.output_shape(input_shape)) * prod(self.window)
 
     def forward(self, inputs: IntArray) -> IntArray:
         """Means, one a window."""
@@ -309,22 +300,8 @@ class AveragePool:
 
 
 @dataclass(frozen=True, eq=False)
-class SumPool:
+class SumPool(_Pool):
     """Sum of each window, channel by channel; windows that do not fit are dropped."""
-
-    window: tuple[int, int]
-    stride: tuple[int, int]
-
-    def __post_init__(self) -> None:
-        _check_window(self.window, self.stride)
-
-    def output_shape(self, input_shape: Shape) -> Shape:
-        """Shape (channels, rows, columns) of one row's output."""
-        return _pooled_shape(input_shape, self.window, self.stride)
-
-    def operations(self, input_shape: Shape) -> int:
-        """Values that the windows cover in one inference."""
-        return prod(self.output_shape(input_shape)) * prod(self.window)
 
     def forward(self, inputs: IntArray) -> IntArray:
         """Sums, one a window."""
