@@ -4,23 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import Phase, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mip2mcu.errors import ExportError
 from mip2mcu.export import generate
 from mip2mcu.export.layouts.compressed import compress, unpack_table
 from mip2mcu.export.layouts.rice import RiceCode, best_code, by_frequency, from_chunks, to_chunks
-from mip2mcu.layers import Activation, Dense
 from tests.layout_support import (
-    EVERY_CORE,
-    assert_avr_compiles_quietly,
-    assert_defined,
-    assert_exact,
-    assert_exact_on_core,
     linear,
-    network_of,
-    random_network,
     random_sparse,
     tables,
 )
@@ -128,53 +120,3 @@ def test_many_values_are_refused_with_their_number():
 def test_overflow_is_refused_with_the_range():
     with pytest.raises(ExportError, match=r"can reach 2147483000\.\.2147493200, beyond int32_t"):
         layer_of(linear([[20, 20]], [2147483000]))
-
-
-# ---- exactness -----------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("values", list(VALUES.values()), ids=list(VALUES))
-@settings(max_examples=2, deadline=None, phases=[Phase.generate])  # each example is a compilation
-@given(seeds=st.lists(st.integers(0, 2**32 - 1), min_size=6, max_size=6, unique=True))
-def test_c_equals_network(values, seeds, tmp_path_factory):
-    assert_exact([random_network(seed, values) for seed in seeds], tmp_path_factory.mktemp("packed"), LAYOUT)
-
-
-@pytest.mark.parametrize("values", list(VALUES.values()), ids=list(VALUES))
-def test_c_for_int_of_16_bits_equals_network(values, tmp_path):
-    assert_exact([random_network(seed, values) for seed in range(5)], tmp_path, LAYOUT, "generic")
-
-
-@pytest.mark.parametrize("target", ["host", "generic"])
-def test_extremes_are_exact(target, tmp_path):
-    wide = np.zeros((3, 65535), dtype=int)
-    wide[0, [0, 20000, 65534]] = 1, -2, 3
-    wide[1] = 32767
-    networks = [
-        linear(np.zeros((2, 7))),
-        linear([[32767]]),
-        linear([[-1], [0]], [5, -5]),
-        linear(wide, high=1),
-        linear([[0] * 65534 + [-1]], low=-1, high=1),
-    ]
-    assert_exact(networks, tmp_path, LAYOUT, target)
-
-
-@pytest.mark.parametrize("target", EVERY_CORE)
-@pytest.mark.parametrize("values", [TERNARY, FEW_BITS], ids=["ternary", "3 bits"])
-def test_cores_equal_network(target, values, tmp_path):
-    rng = np.random.default_rng(3)
-    hidden = Dense(random_sparse(rng, (33, 300), values), rng.integers(-99, 99, 33), Activation.SIGN)
-    network = network_of(hidden, Dense(rng.choice([*values, 0], (4, 33)), rng.integers(-9, 9, 4)))
-    assert_exact_on_core(network, tmp_path, LAYOUT, target)
-
-
-@pytest.mark.parametrize("values", [TERNARY, SKEWED], ids=["ternary", "skewed"])
-def test_avr_compiles_quietly(values, tmp_path):
-    assert_avr_compiles_quietly(random_network(4, values), tmp_path, LAYOUT)
-
-
-@pytest.mark.parametrize("target", ["host", "generic"])
-def test_c_reads_no_other_memory(target, tmp_path):
-    networks = [random_network(seed, SKEWED) for seed in range(20, 26)]
-    assert_defined(networks, tmp_path, LAYOUT, target)

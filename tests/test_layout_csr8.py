@@ -4,21 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import Phase, given, settings
-from hypothesis import strategies as st
 
 from mip2mcu.errors import ExportError
 from mip2mcu.export import generate
-from mip2mcu.layers import Activation, Dense
 from tests.layout_support import (
-    EVERY_CORE,
-    assert_avr_compiles_quietly,
-    assert_defined,
-    assert_exact,
-    assert_exact_on_core,
     linear,
-    network_of,
-    random_network,
     tables,
 )
 
@@ -79,47 +69,3 @@ def test_larger_magnitudes_are_refused_with_the_largest():
 def test_overflow_is_refused_with_the_range():
     with pytest.raises(ExportError, match=r"can reach 0..2147493200, beyond int32_t"):
         layer_of(linear([[20, 20]], [2147483000]))
-
-
-# ---- exactness -----------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("layout", KINDS)
-@pytest.mark.parametrize("values", [INT8, WIDE, (-1, 1)], ids=["int8", "wide", "ternary"])
-@settings(max_examples=1, deadline=None, phases=[Phase.generate])  # each example is a compilation
-@given(seeds=st.lists(st.integers(0, 2**32 - 1), min_size=6, max_size=6, unique=True))
-def test_c_equals_network(layout, values, seeds, tmp_path_factory):
-    assert_exact([random_network(seed, values) for seed in seeds], tmp_path_factory.mktemp("csr"), layout)
-
-
-@pytest.mark.parametrize("layout", KINDS)
-def test_c_for_int_of_16_bits_equals_network(layout, tmp_path):
-    networks = [random_network(seed, values) for seed in range(6) for values in (INT8, WIDE)]
-    assert_exact(networks, tmp_path, layout, "generic")
-
-
-def test_extremes_are_exact(tmp_path):
-    wide = np.zeros((3, 65535), dtype=int)
-    wide[0, [0, 20000, 65534]] = 1, -2, 255
-    wide[1] = -255
-    networks = [linear(np.zeros((2, 7))), linear([[255]]), linear([[-255], [0]], [5, -5]), linear(wide, high=1)]
-    assert_exact(networks, tmp_path, LAYOUT)
-
-
-@pytest.mark.parametrize("layout", KINDS)
-@pytest.mark.parametrize("target", EVERY_CORE)
-def test_cores_equal_network(layout, target, tmp_path):
-    rng = np.random.default_rng(3)
-    hidden = Dense(rng.integers(-127, 128, (33, 300)), rng.integers(-99, 99, 33), Activation.SIGN)
-    network = network_of(hidden, Dense(rng.choice([-255, 0, 4], (4, 33)), rng.integers(-9, 9, 4)))
-    assert_exact_on_core(network, tmp_path, layout, target)
-
-
-def test_avr_compiles_quietly(tmp_path):
-    assert_avr_compiles_quietly(random_network(4, INT8), tmp_path, LAYOUT)
-
-
-@pytest.mark.parametrize("target", ["host", "generic"])
-def test_c_reads_no_other_memory(target, tmp_path):
-    networks = [random_network(seed, INT8) for seed in range(20, 26)]
-    assert_defined(networks, tmp_path, LAYOUT, target)

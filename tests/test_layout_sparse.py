@@ -6,7 +6,7 @@ from itertools import product
 
 import numpy as np
 import pytest
-from hypothesis import Phase, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mip2mcu.errors import ExportError
@@ -14,16 +14,8 @@ from mip2mcu.export import generate
 from mip2mcu.export.layouts.bridges import STEP_LIMIT, bridged, total_weights
 from mip2mcu.export.layouts.list_ranges import running_range
 from mip2mcu.export.layouts.lists import Entries
-from mip2mcu.layers import Activation, Dense
 from tests.layout_support import (
-    EVERY_CORE,
-    assert_avr_compiles_quietly,
-    assert_defined,
-    assert_exact,
-    assert_exact_on_core,
     linear,
-    network_of,
-    random_network,
     tables,
 )
 
@@ -158,54 +150,3 @@ def test_overflow_is_refused_with_the_range():
 def test_wider_weights_are_refused_with_their_magnitude():
     with pytest.raises(ExportError, match="weights of -1, 0 and 1 only, these reach a magnitude of 2"):
         generate(linear([[2, 0]]), layout="sparse_delta8")
-
-
-# ---- exactness -----------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("layout", LAYOUTS)
-@settings(max_examples=1, deadline=None, phases=[Phase.generate])  # each example is a compilation
-@given(seeds=st.lists(st.integers(0, 2**32 - 1), min_size=8, max_size=8, unique=True))
-def test_c_equals_network(layout, seeds, tmp_path_factory):
-    assert_exact([random_network(seed, TERNARY) for seed in seeds], tmp_path_factory.mktemp("sparse"), layout)
-
-
-@pytest.mark.parametrize("layout", LAYOUTS)
-def test_c_for_int_of_16_bits_equals_network(layout, tmp_path):
-    assert_exact([random_network(seed, TERNARY) for seed in range(8)], tmp_path, layout, "generic")
-
-
-@pytest.mark.parametrize("layout", LAYOUTS)
-def test_extremes_are_exact(layout, tmp_path):
-    wide = np.zeros((3, 65535), dtype=int)
-    wide[0, [0, 65534]] = 1
-    wide[1] = -1
-    networks = [
-        linear(np.zeros((2, 7))),
-        linear([[1]]),
-        linear([[-1], [0]], [5, -5]),
-        linear(wide, high=9),
-        linear(np.ones((1, 256))),
-    ]
-    assert_exact(networks, tmp_path, layout)
-
-
-@pytest.mark.parametrize("layout", LAYOUTS)
-@pytest.mark.parametrize("target", EVERY_CORE)
-def test_cores_equal_network(layout, target, tmp_path):
-    rng = np.random.default_rng(3)
-    hidden = Dense(rng.integers(-1, 2, (33, 300)), rng.integers(-99, 99, 33), Activation.SIGN)
-    network = network_of(hidden, Dense(rng.integers(-1, 2, (4, 33)), rng.integers(-9, 9, 4)))
-    assert_exact_on_core(network, tmp_path, layout, target)
-
-
-@pytest.mark.parametrize("layout", LAYOUTS)
-def test_avr_compiles_quietly(layout, tmp_path):
-    assert_avr_compiles_quietly(random_network(4, TERNARY), tmp_path, layout)
-
-
-@pytest.mark.parametrize("layout", LAYOUTS)
-@pytest.mark.parametrize("target", ["host", "generic"])
-def test_c_reads_no_other_memory(target, layout, tmp_path):
-    networks = [random_network(seed, TERNARY) for seed in range(20, 26)]
-    assert_defined(networks, tmp_path, layout, target)

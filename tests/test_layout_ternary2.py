@@ -4,22 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import Phase, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from mip2mcu.errors import ExportError
 from mip2mcu.export import generate
 from mip2mcu.export.layouts.ternary2 import pack_fields, pack_planes, unpack_fields, unpack_planes
-from mip2mcu.layers import Activation, Dense
 from tests.layout_support import (
-    EVERY_CORE,
-    assert_avr_compiles_quietly,
-    assert_defined,
-    assert_exact,
-    assert_exact_on_core,
     linear,
-    network_of,
-    random_network,
     tables,
 )
 
@@ -74,47 +66,3 @@ def test_wider_weights_are_refused_with_their_magnitude():
 def test_overflow_is_refused_with_the_range():
     with pytest.raises(ExportError, match=r"can reach 2147483647\.\.2147483902, beyond int32_t"):
         generate(linear([[1]], [2**31 - 1]), layout=LAYOUT)
-
-
-# ---- exactness -----------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("target", TARGETS)
-@settings(max_examples=3, deadline=None, phases=[Phase.generate])  # each example is a compilation
-@given(seeds=st.lists(st.integers(0, 2**32 - 1), min_size=6, max_size=6, unique=True))
-def test_c_equals_network(target, seeds, tmp_path_factory):
-    networks = [random_network(seed, TERNARY) for seed in seeds]
-    assert_exact(networks, tmp_path_factory.mktemp("ternary2"), LAYOUT, target)
-
-
-@pytest.mark.parametrize("target", TARGETS)
-def test_extremes_are_exact(target, tmp_path):
-    wide = np.zeros((3, 65535), dtype=int)
-    wide[0, [0, 65534]] = 1
-    wide[1] = -1
-    networks = [
-        linear(np.zeros((2, 7))),
-        linear([[1]]),
-        linear([[-1], [0]], [5, -5]),
-        linear(wide, high=9),
-        linear(np.ones((1, 256))),
-    ]
-    assert_exact(networks, tmp_path, LAYOUT, target)
-
-
-@pytest.mark.parametrize("target", EVERY_CORE)
-def test_cores_equal_network(target, tmp_path):
-    rng = np.random.default_rng(3)
-    hidden = Dense(rng.integers(-1, 2, (33, 300)), rng.integers(-99, 99, 33), Activation.SIGN)
-    network = network_of(hidden, Dense(rng.integers(-1, 2, (4, 33)), rng.integers(-9, 9, 4)))
-    assert_exact_on_core(network, tmp_path, LAYOUT, target)
-
-
-def test_avr_compiles_quietly(tmp_path):
-    assert_avr_compiles_quietly(random_network(4, TERNARY), tmp_path, LAYOUT)
-
-
-@pytest.mark.parametrize("target", TARGETS)
-def test_c_reads_no_other_memory(target, tmp_path):
-    networks = [random_network(seed, TERNARY) for seed in range(20, 26)]
-    assert_defined(networks, tmp_path, LAYOUT, target)
