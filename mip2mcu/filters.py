@@ -27,6 +27,8 @@ Shape: TypeAlias = tuple[int, ...]
 IMAGE_DIRECTIONS = ((0, 1), (1, 1), (1, 0), (1, -1))
 """(rows, columns) from one end of a difference to its middle; each counts forward, then backward."""
 SERIES_DIRECTIONS = ((0, 1),)
+CELL_LIMIT = 255
+"""Largest output of `Edges`."""
 
 
 def check_tensor(input_shape: Shape, what: str) -> None:
@@ -50,10 +52,17 @@ class Smooth:
 
     def forward(self, inputs: IntArray) -> IntArray:
         """Smoothed values (rows, channels, rows, columns)."""
-        total, shift = _binomial(inputs, 3), 2
-        if inputs.shape[2] > 1:
-            total, shift = _binomial(total, 2), 4
-        return (total + (1 << (shift - 1))) >> shift
+        divisor = self.divisor(inputs.shape[1:])
+        return (self.totals(inputs) + divisor // 2) >> (divisor.bit_length() - 1)
+
+    def divisor(self, input_shape: Shape) -> int:
+        """What `totals` are divided by, a power of two."""
+        return 16 if input_shape[1] > 1 else 4
+
+    def totals(self, inputs: IntArray) -> IntArray:
+        """Weighted sums of the neighbours (rows, channels, rows, columns), before they are rounded."""
+        along = _binomial(inputs, 3)
+        return _binomial(along, 2) if inputs.shape[2] > 1 else along
 
     def output_range(self, low: IntArray, high: IntArray) -> tuple[IntArray, IntArray]:
         """Exact interval of each output for inputs in [low, high]; refuses negative inputs."""
@@ -114,13 +123,20 @@ class Edges:
 
     def totals(self, inputs: IntArray) -> IntArray:
         """Sums of the windows (rows, channels, rows, columns), before their shift."""
+        differences = self.differences(inputs)
+        halves = np.stack([np.maximum(differences, 0), np.maximum(-differences, 0)], axis=2)
+        maps = halves.reshape(len(inputs), -1, *inputs.shape[2:])
+        return self.windows(maps, inputs.shape[1:])
+
+    def differences(self, inputs: IntArray) -> IntArray:
+        """Central differences (rows, channels * directions, rows, columns); each becomes two maps, forward first."""
         shape = inputs.shape[1:]
-        maps = []
-        for channel in range(shape[0]):
-            for rows, columns in self.directions(shape):
-                difference = _moved(inputs[:, channel], rows, columns) - _moved(inputs[:, channel], -rows, -columns)
-                maps += [np.maximum(difference, 0), np.maximum(-difference, 0)]
-        return self._windows(np.stack(maps, axis=1), shape)
+        found = [
+            _moved(inputs[:, channel], rows, columns) - _moved(inputs[:, channel], -rows, -columns)
+            for channel in range(shape[0])
+            for rows, columns in self.directions(shape)
+        ]
+        return np.stack(found, axis=1)
 
     def interval(self, low: IntArray, high: IntArray) -> tuple[IntArray, IntArray]:
         """Ends (channels, rows, columns) of the outputs for any inputs between ``low`` and ``high``, value by value.
@@ -136,11 +152,11 @@ class Edges:
                 rises = _moved(above, rows, columns) - _moved(below, -rows, -columns)
                 least += [np.maximum(falls, 0), np.maximum(-rises, 0)]
                 most += [np.maximum(rises, 0), np.maximum(-falls, 0)]
-        ends = (self._windows(np.stack(maps, axis=1), shape) for maps in (least, most))
-        least_cells, most_cells = (np.minimum(cells[0] >> self.shift, 255) for cells in ends)
+        ends = (self.windows(np.stack(maps, axis=1), shape) for maps in (least, most))
+        least_cells, most_cells = (np.minimum(cells[0] >> self.shift, CELL_LIMIT) for cells in ends)
         return least_cells, most_cells
 
-    def _windows(self, maps: IntArray, input_shape: Shape) -> IntArray:
+    def windows(self, maps: IntArray, input_shape: Shape) -> IntArray:
         """Sums of the windows of ``maps`` (rows, maps, rows, columns) of an input of ``input_shape``."""
         pooled = self._pooled(maps, axis=3)
         return self._pooled(pooled, axis=2) if input_shape[1] > 1 else pooled
@@ -157,13 +173,13 @@ class Edges:
 
     def forward(self, inputs: IntArray) -> IntArray:
         """Pooled edges (rows, channels, rows, columns), 0..255."""
-        return np.minimum(self.totals(inputs) >> self.shift, 255)
+        return np.minimum(self.totals(inputs) >> self.shift, CELL_LIMIT)
 
     def output_range(self, low: IntArray, high: IntArray) -> tuple[IntArray, IntArray]:
         """An interval that holds each output for inputs in [low, high]."""
         shape = self.output_shape(low.shape)
         most = self.area(low.shape) * int(high.max() - low.min())
-        return np.zeros(shape, dtype=np.int64), np.full(shape, min(255, most >> self.shift))
+        return np.zeros(shape, dtype=np.int64), np.full(shape, min(CELL_LIMIT, most >> self.shift))
 
 
 def _moved(values: IntArray, rows: int, columns: int) -> IntArray:

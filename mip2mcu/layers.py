@@ -278,6 +278,12 @@ class MaxPool(_Pool):
         """Maxima, one a window."""
         return _windows(inputs, self.window, self.stride).max(axis=(4, 5))
 
+    def windows(self, inputs: IntArray) -> IntArray:
+        """The values of each window (rows, channels, rows, columns, values)."""
+        return _windows(inputs, self.window, self.stride).reshape(
+            len(inputs), *self.output_shape(inputs.shape[1:]), prod(self.window)
+        )
+
     def output_range(self, low: IntArray, high: IntArray) -> tuple[IntArray, IntArray]:
         """Exact interval of each output for inputs in [low, high]."""
         return self.forward(low[None])[0], self.forward(high[None])[0]
@@ -289,8 +295,16 @@ class AveragePool(_Pool):
 
     def forward(self, inputs: IntArray) -> IntArray:
         """Means, one a window."""
-        area = prod(self.window)
-        return (_windows(inputs, self.window, self.stride).sum(axis=(4, 5)) + area // 2) // area
+        divisor = self.divisor(inputs.shape[1:])
+        return (self.totals(inputs) + divisor // 2) // divisor
+
+    def totals(self, inputs: IntArray) -> IntArray:
+        """Sums, one a window."""
+        return _windows(inputs, self.window, self.stride).sum(axis=(4, 5))
+
+    def divisor(self, _input_shape: Shape) -> int:
+        """What `totals` are divided by."""
+        return prod(self.window)
 
     def output_range(self, low: IntArray, high: IntArray) -> tuple[IntArray, IntArray]:
         """Exact interval of each output for inputs in [low, high]; refuses negative inputs."""

@@ -12,6 +12,7 @@ from mip2mcu.errors import DatasetError, UsageError
 from mip2mcu.filters import Edges, Smooth
 from mip2mcu.ladders import ladders_of
 from mip2mcu.layers import Activation, AveragePool, Dense, MaxPool, SumPool
+from mip2mcu.mip import program
 from mip2mcu.network import Network
 from mip2mcu.quantizer import Affine, Feature, OneHot, Quantizer, Thermometer
 
@@ -150,6 +151,7 @@ def test_a_limit_ends_the_search_where_the_caller_has_enough(norm):
         smallest = smallest_change(network, data.raw[row.row], norm)
         if row.right:
             assert row.safe_at(1) == (smallest is None or smallest > 1)
+            assert row.safe is None or smallest is None or row.safe < smallest
 
 
 def test_without_search_both_bounds_stay_true():
@@ -217,30 +219,109 @@ FILTERS = {
     "max": MaxPool((1, 2), (1, 1)),
     "mean": AveragePool((2, 1), (1, 1)),
     "sum": SumPool((2, 2), (1, 1)),
+    "pairs": MaxPool((1, 2), (1, 2)),
+    "mean of columns": AveragePool((1, 3), (1, 3)),
 }
 
 
-@pytest.mark.parametrize("names", [*((n,) for n in FILTERS), ("smooth", "edges"), ("smooth", "max")], ids="-".join)
-@pytest.mark.parametrize("norm", NORMS)
-def test_behind_filters_both_bounds_are_true(names, norm):
-    rng = np.random.default_rng(len(names))
-    filters, shape = [FILTERS[name] for name in names], (1, 2, 3)
+IMAGE, SERIES, CHANNELS = (1, 2, 3), (1, 1, 6), (2, 1, 3)
+BEHIND = [(IMAGE, (name,)) for name in FILTERS] + [
+    (IMAGE, ("smooth", "edges")),
+    (IMAGE, ("smooth", "max")),
+    (IMAGE, ("edges", "mean of columns")),
+    (SERIES, ("edges",)),
+    (SERIES, ("smooth", "pairs")),
+    (CHANNELS, ("max",)),
+    (CHANNELS, ("smooth", "edges")),
+]
+
+
+def network_behind(shape, names, high: int, hidden: int, rng: np.random.Generator) -> Network:
+    filters, behind = [FILTERS[name] for name in names], shape
     for layer in filters:
-        shape = layer.output_shape(shape)
-    width, closed = int(np.prod(shape)), 0
-    for seed in range(4):
-        dense = Dense(rng.integers(-2, 3, (3, width)), rng.integers(-3, 4, 3))
-        network = Network(
-            np.zeros(6, int), np.full(6, 2), (*filters, dense), Argmax(3), ("a", "b", "c"), input_shape=(1, 2, 3)
+        behind = layer.output_shape(behind)
+    widths = [int(np.prod(behind)), *([hidden] if hidden else []), 3]
+    dense = [
+        Dense(
+            rng.integers(-2, 3, (units, inputs)), rng.integers(-3, 4, units),
+            Activation.SIGN if depth < len(widths) - 2 else Activation.NONE,
         )
-        data = rows_of(network, seed, 5)
-        for row in certify(network, data, norm=norm, node_limit=100).rows:
+        for depth, (inputs, units) in enumerate(itertools.pairwise(widths))
+    ]  # fmt: skip
+    count = int(np.prod(shape))
+    return Network(
+        np.zeros(count, int), np.full(count, high), (*filters, *dense), Argmax(3), ("a", "b", "c"), input_shape=shape
+    )
+
+
+@pytest.mark.parametrize(("shape", "names"), BEHIND, ids=lambda part: "-".join(map(str, part)))
+@pytest.mark.parametrize("norm", NORMS)
+def test_behind_filters_the_smallest_change_is_that_of_exhaustive_search(shape, names, norm):
+    rng = np.random.default_rng(len(names))
+    for seed, hidden in enumerate((0, 3)):
+        network = network_behind(shape, names, 2, hidden, rng)
+        data = rows_of(network, seed, 4)
+        for row in certify(network, data, norm=norm, node_limit=10_000).rows:
             if row.right:
-                smallest = smallest_change(network, data.inputs[row.row], norm)
-                assert smallest is None or (row.safe is not None and row.safe < smallest)
-                assert row.broken is None or (smallest is not None and row.broken >= smallest)
-                closed += row.exact
-    assert closed > 0
+                assert (row.broken, row.exact) == (smallest_change(network, data.inputs[row.row], norm), True)
+
+
+def test_cut_edges_and_pixels_behind_a_quantizer_are_modelled():
+    coding = Affine(0, 4, 0, 409, 9)  # 0..4 become 0..3, two raw values the same
+    quantizer = Quantizer(tuple(Feature(f"p{i}", coding, 0, raw_type="uint8_t") for i in range(4)))
+    rng = np.random.default_rng(5)
+    for seed in range(4):
+        dense = Dense(rng.integers(-1, 2, (3, 4)), [0, 0, 0])
+        edges = (Smooth(), Edges(2, 0)) if seed % 2 else (SumPool((1, 1), (1, 1)), Edges(1, 0), MaxPool((1, 2), (1, 2)))
+        shape = (1, 2, 2)
+        for layer in edges:
+            shape = layer.output_shape(shape)
+        dense = Dense(rng.integers(-3, 4, (3, int(np.prod(shape)))), rng.integers(-2, 3, 3))
+        network = Network(
+            np.zeros(4, int), quantizer.input_high, (*edges, dense), Argmax(3), ("a", "b", "c"),
+            input_shape=(1, 2, 2), quantizer=quantizer,
+        )  # fmt: skip
+        raw = rng.integers(0, 5, (4, 4))
+        data = Dataset(
+            network.quantize(raw), network.predict(network.quantize(raw)), network.classes, network.input_low,
+            network.input_high, input_shape=(1, 2, 2), quantizer=quantizer, raw=raw,
+        )  # fmt: skip
+        tried = np.array(list(itertools.product(range(5), repeat=4)))
+        classes = network.predict(network.quantize(tried))
+        for row in certify(network, data, norm="l1", node_limit=10_000).rows:
+            others = tried[classes != row.predicted]
+            smallest = int(np.abs(others - raw[row.row]).sum(axis=1).min()) if len(others) else None
+            assert (row.broken, row.exact) == (smallest, True)
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_proofs_with_large_factors_are_not_believed(monkeypatch, norm):
+    monkeypatch.setattr(program, "FACTOR_LIMIT", 0)
+    improved = 0
+    for seed in range(4):
+        network = network_of(seed, *RULES["argmax"], (4,))
+        data = rows_of(network, seed, 8)
+        unsearched = certify(network, data, norm=norm, node_limit=0)
+        unbelieved = certify(network, data, norm=norm, node_limit=1000)
+        assert [row.safe for row in unbelieved.rows] == [row.safe for row in unsearched.rows]
+        improved += sum(a.broken != b.broken for a, b in zip(unbelieved.rows, unsearched.rows, strict=True))
+    assert improved > 0  # witnesses are checked, so they count
+
+
+def test_where_sums_are_large_smaller_changes_are_searched_for():
+    rng = np.random.default_rng(1)
+    layers = (
+        Dense(rng.integers(-9000, 9001, (4, 3)), rng.integers(-63_000, 63_001, 4), Activation.SIGN),
+        Dense(rng.integers(-3, 4, (2, 4)), [0, 0]),
+    )
+    network = Network(np.zeros(3, int), np.full(3, 20), layers, Argmax(2), ("a", "b"))
+    data = rows_of(network, 0, 12)
+    rows = [row for row in certify(network, data, node_limit=10_000).rows if row.right]
+    for row in rows:
+        smallest = smallest_change(network, data.inputs[row.row], "linf")
+        assert row.safe is None or smallest is None or row.safe < smallest <= row.broken
+    unsearched = [row for row in certify(network, data, node_limit=0).rows if row.right]
+    assert sum(row.safe for row in rows) > sum(row.safe for row in unsearched)
 
 
 def test_rows_without_labels_are_refused():

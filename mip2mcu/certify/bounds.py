@@ -3,7 +3,7 @@
 The sums of the first layer add a term a feature, and a term depends on the feature's level alone. Its least and
 largest value over the levels within reach are exact, so intervals of the first layer are exact; those of later layers
 take the sign of each unit as free where it is not certain. Filters before the first dense layer (smoothing, edges,
-pools) hand intervals on value by value: sound, but no longer exact.
+pools) hand intervals on value by value: sound, but no longer exact; what they leave open is for the MIP.
 """
 
 from __future__ import annotations

@@ -4,8 +4,8 @@ Three steps a row, each only where the one before left something open:
 
     1. intervals   bisect for the largest size that they prove harmless (exact for a single layer, linf)
     2. attacks     bisect for the smallest size at which moving every feature the worst way changes the class
-    3. MIP         `mip2mcu.certify.model` between the two; its witness is checked with the network, its bound is
-                   rounded up to the next whole number
+    3. MIP         `mip2mcu.certify.model` between the two, input stages included; its witness is checked with the
+                   network, its bound is rounded up to the next whole number, and not believed where factors are large
 
 Because the generated C equals the network bit for bit, what is proved here holds for the chip.
 """
@@ -21,10 +21,10 @@ import numpy as np
 
 from mip2mcu.certify.bounds import Problem, Reach
 from mip2mcu.certify.certificate import Certificate, RowCertificate
-from mip2mcu.certify.model import build_model, levels_of
+from mip2mcu.certify.model import Search, build
 from mip2mcu.dataset import UNKNOWN_LABEL, Dataset
 from mip2mcu.errors import DatasetError, InfeasibleError, NoSolutionError, UsageError
-from mip2mcu.mip.solver import Solver, check_solver, solve
+from mip2mcu.mip.solver import Solver, check_solver, solve_matrix
 from mip2mcu.network import Network
 from mip2mcu.norms import NORMS
 from mip2mcu.parallel import Context, executor
@@ -33,6 +33,8 @@ from mip2mcu.ranges import IntArray
 
 DEFAULT_TIME_LIMIT = 60.0
 """Seconds of a certification where neither a time limit nor a node limit is given."""
+PROGRAM_ENTRIES = 1_000_000
+"""Most matrix entries of a row's program."""
 _TOLERANCE = 1e-6
 """A solver's bound this little above a whole number counts as that number."""
 
@@ -200,42 +202,59 @@ def _reduced(task: _Task, witness: IntArray) -> IntArray:
     return current
 
 
-def _searched(
-    task: _Task, witness: IntArray | None, least: int, solver: Solver, stop: Stop
-) -> RowCertificate:
+def _searched(task: _Task, witness: IntArray | None, least: int, solver: Solver, stop: Stop) -> RowCertificate:
     """Close what is open between ``least`` and the witness by a MIP."""
-    if task.problem.filters or solver.time_limit == 0 or solver.node_limit == 0 or stop():
-        return task.certificate(least - 1, witness)
-    reach = _searched_reach(task, witness)
-    model = build_model(task.problem, task.inputs, task.raw, task.predicted, reach, task.norm, least)
-    if model is None:
-        return task.certificate(_nothing_within(task, witness), witness)
+    unproved = task.certificate(least - 1, witness)
+    if solver.time_limit == 0 or solver.node_limit == 0 or stop():
+        return unproved
+    search, covered = _search(task, witness, least)
+    if search is None:
+        return task.certificate(_nothing_within(task, covered, witness), witness)
+    if search.program.entries > PROGRAM_ENTRIES:
+        return unproved
+    believable = search.program.is_believable
     try:
-        record = solve(model, solver, stage=f"row {task.row}", stop=stop)
-    except InfeasibleError:
-        return task.certificate(_nothing_within(task, witness), witness)
-    except NoSolutionError:
-        return task.certificate(least - 1, witness)
-    found = task.problem.ladders.raw_at(task.raw, levels_of(model, task.problem, task.raw, reach))
+        values, record = solve_matrix(search.program.matrix(search.size), solver, stage=f"row {task.row}", stop=stop)
+    except NoSolutionError as error:
+        if not (believable and isinstance(error, InfeasibleError)):
+            return unproved
+        return task.certificate(_nothing_within(task, covered, witness), witness)
+    levels = search.levels(task.problem.ladders.levels(task.raw), values)
+    found = task.problem.ladders.raw_at(task.raw, levels)
     if task.changes_class(found) and (witness is None or task.size(found) < task.size(witness)):
         witness = found
-    proved = least if record.bound is None else max(least, math.ceil(record.bound - _TOLERANCE))
-    safe = proved - 1 if witness is None else min(proved, task.size(witness)) - 1
-    return task.certificate(safe, witness)
+    bound = record.bound if believable and record.bound is not None else least
+    safe = max(least, math.ceil(bound - _TOLERANCE)) - 1
+    known = [safe] if witness is None else [safe, task.size(witness) - 1]
+    return task.certificate(min(known if covered is None else [*known, covered]), witness)
 
 
-def _searched_reach(task: _Task, witness: IntArray | None) -> Reach:
-    """Levels that a change as small as the witness, or as the limit, can reach."""
+def _search(task: _Task, witness: IntArray | None, least: int) -> tuple[Search | None, int | None]:
+    """The program over the changes up to a size, and that size; None: over all changes.
+
+    Smaller changes have smaller sums and so smaller factors: the size shrinks until a solver's proof is believable.
+    """
+    reach, covered = _searched_reach(task, witness)
+    while True:
+        search = build(task.problem, task.inputs, task.raw, task.predicted, reach, task.norm, least)
+        if search is None or search.program.is_believable or covered is None or covered <= least:
+            return search, covered
+        covered = max(least, 3 * covered // 4)
+        reach = task.problem.reach(task.raw, covered)
+
+
+def _searched_reach(task: _Task, witness: IntArray | None) -> tuple[Reach, int | None]:
+    """Levels that a change as small as the witness, or as the limit, can reach; and that size, None for all levels."""
     bounds = [] if witness is None else [task.size(witness)]
     if task.limit is not None:
         bounds.append(task.limit)
     if task.norm == "l0" or not bounds:
-        return task.problem.everything()
-    return task.problem.reach(task.raw, min(bounds))
+        return task.problem.everything(), None
+    return task.problem.reach(task.raw, min(bounds)), min(bounds)
 
 
-def _nothing_within(task: _Task, witness: IntArray | None) -> int | None:
-    """What is safe where no change within `_searched_reach` changes the class."""
-    if witness is not None and (task.limit is None or task.size(witness) <= task.limit):
+def _nothing_within(task: _Task, covered: int | None, witness: IntArray | None) -> int | None:
+    """What is safe where no change of a size up to ``covered`` (None: of any size) changes the class."""
+    if witness is not None and (covered is None or task.size(witness) <= covered):
         raise AssertionError("a checked witness contradicts the solver's proof that there is none")
-    return task.limit if task.norm != "l0" else None
+    return covered
