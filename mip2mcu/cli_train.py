@@ -60,6 +60,8 @@ if TYPE_CHECKING:
 @click.option("--objective", help="What is minimised, such as sat-margin, where the formulation has a choice.")
 @click.option("--compress", help="inn: weighted or lexicographic, for as few hidden units as it takes.")
 @click.option("--alpha", type=float, help="inn: price of a hidden unit under --compress weighted.")
+@click.option("--batches", help="inn: averaging (as published) or lazy (few rows, more as needed).")
+@click.option("--batch-rows", type=int, help="inn: rows of a batch, or rows added at once.  [default: 100]")
 @click.option("--method", help="bdnn: exact, local or splitting.")
 @click.option("--robust-radius", help="bdnn: raw units that features may be off, one number or one a feature, 1,0,2.")
 @click.option("--option", "options", multiple=True, metavar="NAME=VALUE", help="Any other option of the formulation.")
@@ -99,6 +101,8 @@ def train_command(
     objective: str | None,
     compress: str | None,
     alpha: float | None,
+    batches: str | None,
+    batch_rows: int | None,
     method: str | None,
     robust_radius: str | None,
     options: tuple[str, ...],
@@ -124,7 +128,7 @@ def train_command(
     check_writable(out)
     named = {
         "weight_bound": weight_bound, "weights": weights, "objective": objective, "compress": compress, "alpha": alpha,
-        "method": method,
+        "batches": batches, "batch_rows": batch_rows, "method": method,
         "robust_radius": None if robust_radius is None else numbers(robust_radius, "--robust-radius"),
     }  # fmt: skip
     chosen = formulation_named(formulation, _formulation_options(hidden, named, options))

@@ -1,5 +1,7 @@
 """Shared constraints, each checked over all values of its variables."""
 
+from itertools import product
+
 import numpy as np
 import pyomo.environ as pyo
 import pytest
@@ -13,6 +15,7 @@ from mip2mcu.mip.pieces import (
     reaches_margin,
     sign_link,
     total_of,
+    total_within,
 )
 from mip2mcu.mip.solver import Solver, solve
 
@@ -64,6 +67,26 @@ def test_a_product_is_the_weight_or_its_negative(high):
             for value in range(-high, high + 1):
                 model.product.value, model.weight.value, model.fired.value = value, weight, fired
                 assert feasible(model) == (value == weight * (2 * fired - 1))
+
+
+@pytest.mark.parametrize(("low", "high"), [(-1, 3), (1, 2), (-3, -2)])
+def test_a_product_holds_its_weights_own_limits(low, high):
+    reach = max(high, -low)
+    model = pyo.ConcreteModel()
+    model.product, model.weight, model.fired = pyo.Var(), pyo.Var(), pyo.Var()
+    lists(model, "kept_below", "kept_above", "negated_below", "negated_above")
+    product_link(model, 0, model.product, model.weight, model.fired, low=low, high=high)
+    for weight, fired, value in product(range(low, high + 1), (0, 1), range(-reach, reach + 1)):
+        model.product.value, model.weight.value, model.fired.value = value, weight, fired
+        assert feasible(model) == (value == weight * (2 * fired - 1))
+
+
+def test_a_total_within_limits_attains_both_ends():
+    model = pyo.ConcreteModel()
+    model.w, model.b = pyo.Var(range(2)), pyo.Var()
+    limits = np.array([-1, 2]), np.array([3, 2])
+    total = total_within(list(model.w.values()), np.array([2, -3]), limits, model.b, (-4, 1))
+    assert (total.low, total.high) == (-2 - 6 - 4, 6 - 6 + 1)
 
 
 def test_a_total_knows_its_attained_interval_and_leaves_zeros_out():

@@ -9,6 +9,7 @@ from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pyomo.environ as pyo
 from pyomo.core.expr.numeric_expr import LinearExpression
 
@@ -63,9 +64,21 @@ def total_of(
 
     The interval is attained at both ends: |coefficients| @ high + bias_high.
     """
-    reach = int(abs(coefficients) @ high) + bias_high
+    return total_within(variables, coefficients, (-high, high), bias, (-bias_high, bias_high))
+
+
+def total_within(
+    variables: Sequence[Any],
+    coefficients: IntArray,
+    limits: tuple[IntArray, IntArray],
+    bias: Any,
+    bias_limits: tuple[int, int],
+) -> Total:
+    """``sum_i coefficients[i] * variables[i] + bias`` for variables in ``limits``; the interval is exact."""
+    ends = np.stack([coefficients * limits[0], coefficients * limits[1]])
     kept, factors = dense_row(variables, coefficients)
-    return Total((*kept, bias), (*factors, 1), 0, -reach, reach)
+    low, high = int(ends.min(axis=0).sum()) + bias_limits[0], int(ends.max(axis=0).sum()) + bias_limits[1]
+    return Total((*kept, bias), (*factors, 1), 0, low, high)
 
 
 def sign_link(
@@ -96,17 +109,18 @@ def margin_link(model: pyo.Block, index: Hashable, total: Total, fired: Any, mar
 
 
 def product_link(
-    model: pyo.Block, index: Hashable, product: Any, weight: Any, fired: Any, *, high: int
+    model: pyo.Block, index: Hashable, product: Any, weight: Any, fired: Any, *, high: int, low: int | None = None
 ) -> None:
-    """Add ``product = weight * (2 * fired - 1)`` for |weight| <= high: the convex hull, exact at fired = 0 and 1.
+    """Add ``product = weight * (2 * fired - 1)`` for low <= weight <= high: the convex hull, exact at fired = 0 and 1.
 
-    Constraint lists ``model.kept_above``, ``kept_below`` (fired = 1: product = weight) and ``negated_above``,
-    ``negated_below`` (fired = 0: product = -weight).
+    Without ``low`` it is -high. Constraint lists ``model.kept_above``, ``kept_below`` (fired = 1: product = weight) and
+    ``negated_above``, ``negated_below`` (fired = 0: product = -weight).
     """
-    model.kept_below[index] = product <= weight + 2 * high * (1 - fired)
+    low = -high if low is None else low
+    model.kept_below[index] = product <= weight - 2 * low * (1 - fired)
     model.kept_above[index] = product >= weight - 2 * high * (1 - fired)
     model.negated_below[index] = product <= -weight + 2 * high * fired
-    model.negated_above[index] = product >= -weight - 2 * high * fired
+    model.negated_above[index] = product >= -weight + 2 * low * fired
 
 
 def reaches_margin(total: Total, sign: int, target: int, shortfall: Any) -> Any:

@@ -28,6 +28,7 @@ from mip2mcu.mip.matrix import NO_LIMIT, FloatArray, Matrix, sparse_rows
 from mip2mcu.mip.solver import Solver, solve_matrix
 from mip2mcu.progress import Listener, Progress, Stop
 from mip2mcu.ranges import IntArray
+from mip2mcu.train.box import Box
 from mip2mcu.train.goal import Goal, Value
 from mip2mcu.train.outputs import Outputs
 from mip2mcu.train.reduction import Reduction
@@ -60,6 +61,8 @@ class Engine:
     stop: Stop
     target: Value | None = None
     """A value that is good enough."""
+    box: Box | None = None
+    """Where given, weights and biases stay in it, and units move by single weights from where they are."""
 
     def value(self, network: SignNetwork) -> Value:
         """The goal's exact value."""
@@ -84,6 +87,13 @@ class Engine:
         if self.goal.compress != "none":
             network = self._with_fewer_units(network)
         return network
+
+    def polished(self, network: SignNetwork, rounds: int) -> SignNetwork:
+        """The network after so many rounds of quick responses at most; never worse."""
+        if network.hidden:
+            return self._rounds(network, exact=False, most=rounds)
+        tuned = self.tuned(network)
+        return tuned if self.value(tuned) < self.value(network) else network
 
     def hinged(self, network: SignNetwork) -> SignNetwork:
         """The network after rounds for the squared hinge with the goal's own margin target."""
@@ -144,6 +154,10 @@ class Engine:
         high, step = self.weight_high(network, layer), self.reduction.domain.step
         weights, bias = network.weights[layer][unit], int(network.bias[layer][unit])
         now = int(cost[rows @ weights + bias >= 0].sum())
+        if self.box is not None:
+            inside = self.box.unit(layer, unit)
+            total, moved, shift = climb(rows, cost, weights, inside.low, inside.high, step, self.stop, inside.bias)
+            return network.with_unit(layer, unit, moved, shift) if total < now else network
         found = self._answer(rows, cost, high, step, weights) if not exact else None
         if exact and rows.size <= PROGRAM_ENTRIES and len(cost):
             found = self._program(rows, cost, high, step, weights, bias)
@@ -168,7 +182,8 @@ class Engine:
         fits = roundings(guided(rows, cost), high, step)
         totals = [best_threshold(rows @ fit, cost)[0] for fit in fits]
         starts = [weights, fits[int(np.argmin(totals))]]
-        return min((climb(rows, cost, start, high, step, self.stop) for start in starts), key=lambda found: found[0])
+        climbed = [climb(rows, cost, start, -high, high, step, self.stop) for start in starts]
+        return min(climbed, key=lambda found: found[0])
 
     def _program(
         self, rows: IntArray, cost: IntArray, high: IntArray, step: int, weights: IntArray, bias: int
@@ -197,7 +212,7 @@ class Engine:
             high[np.setdiff1d(np.arange(len(high)), network.used()[-1])] = 0
         outputs = Outputs(
             self.goal, self.reduction.counts, hidden, high, network.weights[last].copy(), network.bias[last].copy(),
-            self.goal.target(network), self.stop,
+            self.goal.target(network), self.stop, self.box,
         )  # fmt: skip
         unit = self.reduction.domain.step
         for step in [s for s in (8, 4, 2, 1) if unit <= s <= high.max(initial=0)] or [unit]:
@@ -334,24 +349,32 @@ def roundings(weights: FloatArray, high: IntArray, step: int) -> list[IntArray]:
 
 
 def climb(
-    rows: IntArray, cost: IntArray, weights: IntArray, high: IntArray, step: int, stop: Stop
+    rows: IntArray,
+    cost: IntArray,
+    weights: IntArray,
+    low: IntArray,
+    high: IntArray,
+    step: int,
+    stop: Stop,
+    bias_limits: tuple[int, int] = (UNIT_LOW, -UNIT_LOW),
 ) -> tuple[int, IntArray, int]:
     """Change single weights, each time with the best threshold, while the cost falls: (cost, weights, bias).
 
-    Of many inputs only those that tell the rows that should fire from the others are tried.
+    Weights stay in [low, high] (inputs,), the bias in its limits. Of many inputs only those that tell the rows that
+    should fire from the others are tried.
     """
     weights = weights.copy()
     telling = np.argsort(-np.abs(cost @ rows), kind="stable")[:CLIMBED_INPUTS].tolist()
     sums = rows @ weights
-    value, bias = best_threshold(sums, cost)
+    value, bias = best_threshold(sums, cost, bias_limits)
     moves, improving = 0, True
     while improving and moves < CLIMB_MOVES and not stop():
         improving = False
         for i in telling:
             for change in (step, -step):
-                if abs(weights[i] + change) > high[i]:
+                if not low[i] <= weights[i] + change <= high[i]:
                     continue
-                reached, shift = best_threshold(sums + change * rows[:, i], cost)
+                reached, shift = best_threshold(sums + change * rows[:, i], cost, bias_limits)
                 if reached < value:
                     value, bias, improving = reached, shift, True
                     weights[i] += change
@@ -361,13 +384,15 @@ def climb(
     return value, weights, bias
 
 
-def best_threshold(sums: IntArray, cost: IntArray) -> tuple[int, int]:
+def best_threshold(
+    sums: IntArray, cost: IntArray, limits: tuple[int, int] = (UNIT_LOW, -UNIT_LOW)
+) -> tuple[int, int]:
     """Least total cost of the rows that fire, and an integer bias that attains it: ``sum + bias >= 0`` fires.
 
-    The bias is the middle one between the sums that it separates.
+    The bias is the middle one between the sums that it separates; ``limits`` are the least and the largest allowed.
     """
     if not len(sums):
-        return 0, 0
+        return 0, min(max(0, limits[0]), limits[1])
     high, low = int(sums.max()), int(sums.min())
     if high - low < 16 * len(sums) + 1000:
         at = high - sums
@@ -378,12 +403,17 @@ def best_threshold(sums: IntArray, cost: IntArray) -> tuple[int, int]:
         ranked, at = np.unique(-sums, return_inverse=True)
         ranked, gains = -ranked, np.bincount(at.reshape(-1), cost)
     totals = np.concatenate([[0], np.cumsum(gains)])
-    best = int(np.argmin(totals))
+    first, last = 0, len(ranked)  # fewest and most of the ranked sums that a bias within the limits lets fire
+    if limits[0] > UNIT_LOW or limits[1] < -UNIT_LOW:
+        first, last = (int(np.count_nonzero(ranked >= -limit)) for limit in limits)
+    best = first + int(np.argmin(totals[first : last + 1]))
     if best == 0:
-        return 0, -high - 1
-    if best == len(ranked):
-        return int(totals[best]), -low
-    return int(totals[best]), -((int(ranked[best - 1]) + int(ranked[best]) + 1) // 2)
+        bias = -high - 1
+    elif best == len(ranked):
+        bias = -low
+    else:
+        bias = -((int(ranked[best - 1]) + int(ranked[best]) + 1) // 2)
+    return int(totals[best]), min(max(bias, limits[0]), limits[1])
 
 
 # ---- programs ------------------------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ from and the version. A task whose file is there is not run again, and its resul
 are left out of the digest: who resumes with more time keeps what was finished with less. A task that was told to stop
 leaves no file. With a Dask cluster the folder must be one that all its workers see.
 
-Results are `Trained` or tuples of whole numbers, written as JSON; networks are validated when they are read.
+Results are `Trained`, `Found` or tuples of whole numbers, as JSON; networks are validated when they are read.
 """
 
 from __future__ import annotations
@@ -28,6 +28,9 @@ from mip2mcu.mip.solver import Solve, Solver
 from mip2mcu.network import Network
 from mip2mcu.parallel import Context, Executor
 from mip2mcu.progress import Listener, Stop, never, silent
+from mip2mcu.ranges import frozen
+from mip2mcu.train.inn_search import Found
+from mip2mcu.train.sign_network import SignNetwork
 from mip2mcu.train.trained import Trained, TrainingReport
 from mip2mcu.version import __version__
 
@@ -126,6 +129,10 @@ def _described(value: Any) -> Any:
 
 
 def _encoded(result: Any) -> Any:
+    if isinstance(result, Found):
+        parts = {"weights": result.network.weights, "bias": result.network.bias}
+        arrays = {name: [part.tolist() for part in values] for name, values in parts.items()}
+        return {"units": arrays, "solves": [asdict(solve) for solve in result.solves]}
     if not isinstance(result, Trained):
         return {"counts": [int(value) for value in result]}
     return {
@@ -141,13 +148,16 @@ def read(path: Path) -> Any:
         document = json.loads(path.read_text(encoding="utf-8"))
         if "counts" in document:
             return tuple(int(value) for value in document["counts"])
+        if "units" in document:
+            weights, bias = (tuple(map(frozen, document["units"][name])) for name in ("weights", "bias"))
+            return Found(SignNetwork(weights, bias), tuple(Solve(**solve) for solve in document["solves"]))
         report = dict(document["report"])
         report["solves"] = tuple(Solve(**solve) for solve in report["solves"])
         report["options"] = tuple((name, _plain(value)) for name, value in report["options"])
         report["notes"] = tuple(report["notes"])
         network, *earlier = (Network.from_document(d) for d in (document["network"], *document["earlier"]))
         return Trained(network, TrainingReport(**report), tuple(earlier))
-    except (OSError, ValueError, TypeError, KeyError, AttributeError, ModelError) as error:
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, ModelError, UsageError) as error:
         fault = f"{path} is no finished solve of this version ({error})"
         raise UsageError(f"{fault}: remove it, or resume elsewhere") from None
 

@@ -23,6 +23,7 @@ import pyomo.environ as pyo
 
 from mip2mcu.errors import UsageError
 from mip2mcu.ranges import IntArray
+from mip2mcu.train.box import Box
 from mip2mcu.train.inn_model import Parts, add_used, build_network, place_network
 from mip2mcu.train.objectives import OBJECTIVES, MinHinge, Objective, add_squares, cut_squares
 from mip2mcu.train.reduction import Reduction
@@ -106,6 +107,10 @@ class Goal:
             return self.margin_target or 1
         return self.target_at(hidden[-1], 1 if classes == 2 else classes)
 
+    def room(self, reduction: Reduction, hidden: tuple[int, ...]) -> int:
+        """How far beyond its sums' range an output may have to go."""
+        return self._widest_target(hidden, reduction.counts.shape[1]) if self.kind.has_target else 0
+
     def row_losses(self, sums: IntArray, counts: IntArray, target: int) -> IntArray:
         """Loss of all samples behind each row, (k,); sums (k, outputs), counts (k, classes)."""
         k, true = np.nonzero(counts)
@@ -158,14 +163,18 @@ class Goal:
         budget: int = 0,
         ordered: bool = True,
         tight: bool = True,
+        box: Box | None = None,
     ) -> Program:
-        """The model of one stage, the first by default; ``budget``: largest loss of the stage "units"."""
+        """The model of one stage, the first by default; ``budget``: largest loss of the stage "units".
+
+        ``ordered``, ``tight`` and ``box``: see `build_network`. A box goes with any goal that compresses nothing.
+        """
         stage = stage or self.stages[0]
         kind = OBJECTIVES["max-correct"] if stage == "correct" else self.kind
         name = "inn_" + (kind.name if stage != "units" else f"{kind.name}_units").replace("-", "_")
         target: Any = self._widest_target(hidden, reduction.counts.shape[1])
-        room = target if kind.has_target else 0
-        parts = build_network(name, reduction, hidden, room=room, ordered=ordered, tight=tight)
+        room = self.room(reduction, hidden)
+        parts = build_network(name, reduction, hidden, room=room, ordered=ordered, tight=tight, box=box)
         compressing = self.compress != "none"
         used: Any = add_used(parts) if compressing else 0
         if compressing and kind.has_target and self.margin_target is None:

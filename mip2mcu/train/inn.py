@@ -30,8 +30,8 @@ from mip2mcu.train.sign_network import SignNetwork, as_network, from_network
 from mip2mcu.train.sign_start import first_network, outputs_alone, spread
 from mip2mcu.train.trained import Trained, flat_options, report_on, settled
 
-MODEL_ENTRIES = 1_000_000
-"""Most matrix entries of a model that goes to branch and bound; larger ones end with their start."""
+BATCHES = ("none", "averaging", "lazy")
+"""How rows may be divided."""
 RIDGES = (3, 1, 10, 30)
 """Prices of a squared weight that an open ``ridge`` is chosen from; the first is the default on large data."""
 
@@ -53,6 +53,11 @@ class Inn:
     compress       "weighted": alpha times the hidden units in use is added to the objective; "lexicographic": first
                    the objective, then the units; units that are not used are removed from the network
     alpha          price of a hidden unit, three decimals at most
+    batches        for thousands of rows. "averaging", as published: networks of single batches, averaged by validation
+                   rows, in boxes that shrink; "lazy": the program on few rows, to which those are added that its
+                   answer violates, and best responses on all rows
+    batch_rows     rows of a batch; under "lazy", rows that are added at once
+    epochs         of averaging; None: P + 1 as published, fewer begin with smaller boxes
     ordered, tight, merge_columns, merge_rows   switches for measurements: order of interchangeable units, big-M values
                    of each row's own, identical columns and identical rows taken together
     """
@@ -66,6 +71,9 @@ class Inn:
     compress: str = "none"
     alpha: float = 0.1
     ridge: int | None = None
+    batches: str = "none"
+    batch_rows: int = 100
+    epochs: int | None = None
     ordered: bool = True
     tight: bool = True
     merge_columns: bool = True
@@ -87,7 +95,27 @@ class Inn:
             raise UsageError("there are no hidden units to compress: give hidden layers such as 8,4, or leave compress")
         if self.ridge is not None and (self.hidden or self.objective != "min-hinge"):
             raise UsageError("a ridge is for min-hinge without hidden layers: leave one of them out")
+        self._check_batches()
         _ = self.goal
+
+    def _check_batches(self) -> None:
+        if self.batches not in BATCHES:
+            raise UsageError(f"batches {self.batches!r} are unknown, choose one of {', '.join(BATCHES)}")
+        if self.batch_rows < 2:
+            raise UsageError(f"batches of {self.batch_rows} rows are not possible: give at least 2")
+        if self.epochs is not None and self.epochs < 1:
+            raise UsageError(f"{self.epochs} epochs are not possible: give at least 1")
+        if self.epochs is not None and self.batches != "averaging":
+            raise UsageError("epochs are for averaged batches: give batches averaging, or leave them out")
+        if self.batches == "averaging" and self.goal.kind.fits_all:
+            raise UsageError(
+                f"{self.objective} needs every row right, and a mean of networks keeps no row right: average batches "
+                "of max-correct, sat-margin or min-hinge, or take the batches lazy"
+            )
+        if self.batches == "lazy" and (self.objective == "max-margin" or self.compress == "lexicographic"):
+            raise UsageError(
+                "lazy batches need losses of single rows: take another objective than max-margin, and compress weighted"
+            )
 
     @property
     def domain(self) -> WeightDomain:
@@ -120,7 +148,7 @@ class Inn:
 
     def build(self, dataset: Dataset) -> pyo.ConcreteModel:
         """The model of the first stage, ready to be solved or written."""
-        return self.program(self._reduce(dataset)).model
+        return self.program(self.reduced(dataset)).model
 
     def program(self, reduction: Reduction, stage: str | None = None, budget: int = 0) -> Program:
         """The model of a stage, and how networks get into it."""
@@ -133,24 +161,25 @@ class Inn:
     ) -> Trained:
         """A network by linear units and best responses; see `mip2mcu.train.sign_start`."""
         began = time.monotonic()
-        reduction = self._reduce(dataset)
-        share = 0.5 if self._searchable(reduction) else 1.0
+        reduction = self.reduced(dataset)
+        search = self.search(reduction)
+        share = 0.5 if search.searchable else 1.0
         limit = None if solver.time_limit is None else began + share * solver.time_limit
 
         def enough() -> bool:
             return stop() or (limit is not None and time.monotonic() > limit)
 
-        goal = self.goal_on(reduction)
+        goal = search.goal
         target = None if self.objective_target is None or len(self.goal.stages) > 1 else (self.objective_target,)
         engine = Engine(reduction, goal, solver, listener, enough, target)
         network = first_network(dataset, engine, self.hidden).ordered()
-        trained = self._finish(dataset, reduction, network, self._counted(network, reduction, solver), began)
-        if self._searchable(reduction):
+        trained = self.finish(dataset, reduction, network, self.counted(network, reduction, solver), began)
+        if search.searchable:
             return trained
         notes = ("the data are too large for branch and bound: best responses only",)
         return replace(trained, report=replace(trained.report, notes=notes))
 
-    def _counted(self, network: SignNetwork, reduction: Reduction, solver: Solver) -> list[Solve]:
+    def counted(self, network: SignNetwork, reduction: Reduction, solver: Solver) -> list[Solve]:
         """The records of a network that no solver has worked on: one a stage, up to the first that it fails."""
         goal = self.goal_on(reduction)
         value = goal.value(network, reduction)
@@ -174,38 +203,16 @@ class Inn:
         """
         began = time.monotonic()
         first = start or self.start(dataset, solver, listener=listener, stop=stop)
-        reduction = self._reduce(dataset)
+        reduction = self.reduced(dataset)
         network = from_network(first.network, reduction).padded(self.hidden).ordered()
-        goal = self.goal_on(reduction)
-        search = Search(goal, reduction, listener, stop)
-        records: list[Solve] = []
-        for number, stage in enumerate(self.goal.stages):
-            value = goal.value(network, reduction)
-            before = next((s for s in first.report.solves if s.stage == stage), no_solve(stage, solver))
-            if before.exact != value[number]:
-                before = settled(replace(before, status="not searched"), value[number])
-            left = None if solver.time_limit is None else began + solver.time_limit - time.monotonic()
-            last = number == len(self.goal.stages) - 1
-            own = solver.within(left if last or left is None else left / 2)
-            if self.objective_target is not None and stage != "units" and (last or self.compress != "none"):
-                own = replace(own, objective_target=float(self.objective_target))
-            if self._worth(before, reduction, own, stop):
-                budget = value[0]
-                network, before = search.stage(
-                    lambda s=stage, b=budget: self.program(reduction, s, b), network, before, own  # type: ignore[misc]
-                )
-            records.append(before)
-            self._check_fit(before, dataset)
-        trained = self._finish(dataset, reduction, network.ordered(), records, began)
+        search = replace(self.search(reduction), listener=listener, stop=stop)
+        left = solver.within(None if solver.time_limit is None else began + solver.time_limit - time.monotonic())
+        network, records = search.stages(network, first.report.solves, left, self.objective_target)
+        self.check_fit(records[0], dataset)
+        trained = self.finish(dataset, reduction, network.ordered(), records, began)
         return replace(trained, report=replace(trained.report, notes=first.report.notes))
 
-    def _worth(self, before: Solve, reduction: Reduction, solver: Solver, stop: Stop) -> bool:
-        """True where branch and bound is wanted and may find something."""
-        if before.status == "optimal" or solver.node_limit == 0 or not self._searchable(reduction) or stop():
-            return False
-        return solver.objective_target is None or (before.exact or 0) > solver.objective_target
-
-    def _check_fit(self, record: Solve, dataset: Dataset) -> None:
+    def check_fit(self, record: Solve, dataset: Dataset) -> None:
         """Raise `NoSolutionError` where every row must be right and the best network leaves some wrong."""
         if not self.goal.kind.fits_all or record.stage != "correct" or not record.exact:
             return
@@ -221,17 +228,18 @@ class Inn:
             f"has {wrong}, at least {record.bound or 0:.0f} are proved; allow more time, {way_out}"
         )
 
-    def _reduce(self, dataset: Dataset) -> Reduction:
+    def reduced(self, dataset: Dataset) -> Reduction:
+        """The rows of ``dataset`` as the program sees them."""
         return reduce(dataset, self.domain, merge_columns=self.merge_columns, merge_rows=self.merge_rows)
 
-    def _searchable(self, reduction: Reduction) -> bool:
-        """True where the model is small enough for branch and bound."""
-        outputs = 1 if reduction.counts.shape[1] == 2 else 2 * reduction.counts.shape[1]
-        return reduction.rows.size * (self.hidden[0] if self.hidden else outputs) <= MODEL_ENTRIES
+    def search(self, reduction: Reduction) -> Search:
+        """Branch and bound on these data."""
+        return Search(self.goal_on(reduction), reduction, self.hidden, ordered=self.ordered, tight=self.tight)
 
-    def _finish(
+    def finish(
         self, dataset: Dataset, reduction: Reduction, units: SignNetwork, records: list[Solve], began: float
     ) -> Trained:
+        """The finished network and its report, with the seconds since ``began``."""
         network = as_network(units, reduction, dataset)
         if self.compress != "none":
             network = stripped(network)

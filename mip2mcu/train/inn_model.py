@@ -19,7 +19,8 @@ from typing import Any
 import numpy as np
 import pyomo.environ as pyo
 
-from mip2mcu.mip.pieces import Total, declare_weights, product_link, sign_link, total_of
+from mip2mcu.mip.pieces import Total, declare_weights, product_link, sign_link, total_within
+from mip2mcu.train.box import Box
 from mip2mcu.train.reduction import Reduction
 from mip2mcu.train.sign_network import SignNetwork, leads
 
@@ -55,25 +56,33 @@ class Parts:
 
 
 def build_network(
-    name: str, reduction: Reduction, hidden: tuple[int, ...], *, room: int = 0, ordered: bool = True, tight: bool = True
+    name: str,
+    reduction: Reduction,
+    hidden: tuple[int, ...],
+    *,
+    room: int = 0,
+    ordered: bool = True,
+    tight: bool = True,
+    box: Box | None = None,
 ) -> Parts:
     """A model with everything but an objective.
 
     room      how far beyond its sums' range an output may have to go: the margin target
     ordered   hidden units of a layer, which are interchangeable, stand in descending order of their bias: exact
     tight     big-M values from each row's own sums; otherwise from the largest of all rows
+    box       limits of weights and biases, which big-M values follow; None: all that the domain allows
     """
     model = pyo.ConcreteModel(name=name)
     classes = reduction.counts.shape[1]
     widths = (*hidden, 1 if classes == 2 else classes)
-    biases = _bias_highs(reduction, widths, room)
-    _declare(model, reduction, widths, biases)
+    limits = whole_box(reduction, hidden, room) if box is None else box
+    _declare(model, reduction, widths, limits)
     totals: dict[tuple[int, int, int], Total] = {}
     for layer in range(1, len(widths) + 1):
         for k in range(len(reduction.rows)):
             for j in range(widths[layer - 1]):
-                total = _total(model, reduction, widths, (layer, k, j), biases[layer - 1])
-                totals[layer, k, j] = total if tight or layer > 1 else _loosened(total, reduction, biases[0])
+                total = _total(model, reduction, widths, (layer, k, j), limits)
+                totals[layer, k, j] = total if tight or layer > 1 else _loosened(total, reduction, limits)
                 if layer < len(widths):
                     sign_link(model, (layer, k, j), totals[layer, k, j], model.fired[layer, k, j])
     if ordered:
@@ -89,9 +98,10 @@ def build_network(
     return Parts(model, reduction, widths, totals, tuple(wins))
 
 
-def _loosened(total: Total, reduction: Reduction, bias_high: int) -> Total:
-    """The total with the interval of all rows together."""
-    reach = int((np.abs(reduction.rows) @ reduction.weight_high).max()) + bias_high
+def _loosened(total: Total, reduction: Reduction, limits: Box) -> Total:
+    """The total with the interval of all rows and units together."""
+    far = max(int(np.abs(limits.bias_low[0]).max()), int(np.abs(limits.bias_high[0]).max()))
+    reach = int((np.abs(reduction.rows) @ reduction.weight_high).max()) + far
     return replace(total, low=-reach, high=reach)
 
 
@@ -102,83 +112,84 @@ def _inputs(reduction: Reduction, widths: tuple[int, ...], layer: int) -> list[i
     return list(range(widths[layer - 2]))
 
 
-def _weight_high(reduction: Reduction, widths: tuple[int, ...], layer: int) -> list[int]:
-    if layer == 1:
-        return [int(h) for h in reduction.weight_high]
-    return [reduction.domain.bound] * widths[layer - 2]
+def whole_box(reduction: Reduction, hidden: tuple[int, ...], room: int = 0) -> Box:
+    """All that the domain allows; with the largest bias a unit is on, or off, for every row whatever its weights are.
 
-
-def _bias_highs(reduction: Reduction, widths: tuple[int, ...], room: int) -> list[int]:
-    """Largest bias of each layer: with it a unit is on, or off, for every row whatever its weights are.
-
-    Of several outputs each may also have to outweigh another one.
+    Of several outputs each may also have to outweigh another one; ``room`` is added for them.
     """
+    classes, bound = reduction.counts.shape[1], reduction.domain.bound
+    widths = (*hidden, 1 if classes == 2 else classes)
     reaches = [int((np.abs(reduction.rows) @ reduction.weight_high).max())]
-    reaches += [reduction.domain.bound * width for width in widths[:-1]]
-    highs = [reach + 1 for reach in reaches]
-    highs[-1] += room + (reaches[-1] if widths[-1] > 1 else 0)
-    return highs
+    reaches += [bound * width for width in widths[:-1]]
+    biases = [reach + 1 for reach in reaches]
+    biases[-1] += room + (reaches[-1] if widths[-1] > 1 else 0)
+    columns = [reduction.weight_high, *(np.full(width, bound) for width in hidden)]
+    high = tuple(np.tile(column, (width, 1)) for column, width in zip(columns, widths, strict=True))
+    bias = tuple(np.full(width, most) for most, width in zip(biases, widths, strict=True))
+    return Box(tuple(-part for part in high), high, tuple(-part for part in bias), bias)
 
 
-def _declare(
-    model: pyo.ConcreteModel, reduction: Reduction, widths: tuple[int, ...], biases: list[int]
-) -> None:
+def _declare(model: pyo.ConcreteModel, reduction: Reduction, widths: tuple[int, ...], limits: Box) -> None:
     """All variables and the constraints that are filled later."""
     layers, rows = range(1, len(widths) + 1), range(len(reduction.rows))
-    high = {
-        (layer, j, i): h
-        for layer in layers
-        for j in range(widths[layer - 1])
-        for i, h in zip(
-            _inputs(reduction, widths, layer), _weight_high(reduction, widths, layer), strict=True
-        )
+    units = [(layer, j) for layer in layers for j in range(widths[layer - 1])]
+    places = {
+        (layer, j, i): (layer - 1, j, column)
+        for layer, j in units
+        for column, i in enumerate(_inputs(reduction, widths, layer))
     }
-    declare_weights(model, list(high), high, reduction.domain.binary)
+    most = {index: int(limits.weight_high[at][j, i]) for index, (at, j, i) in places.items()}
+    if reduction.domain.binary:
+        most = {index: int(reduction.weight_high[i]) if at == 0 else 1 for index, (at, j, i) in places.items()}
+    declare_weights(model, list(places), most, reduction.domain.binary)
+    for index, (at, j, i) in places.items():
+        model.weight[index].setlb(int(limits.weight_low[at][j, i]))
+        model.weight[index].setub(int(limits.weight_high[at][j, i]))
     model.bias = pyo.Var(
-        [(layer, j) for layer in layers for j in range(widths[layer - 1])],
+        units,
         domain=pyo.Integers,
-        bounds=lambda _, layer, j: (-biases[layer - 1], biases[layer - 1]),
+        bounds=lambda _, layer, j: (int(limits.bias_low[layer - 1][j]), int(limits.bias_high[layer - 1][j])),
     )
     model.fired = pyo.Var(
         [(layer, k, j) for layer in layers[:-1] for k in rows for j in range(widths[layer - 1])],
         domain=pyo.Binary,
     )
-    bound = reduction.domain.bound
+    products = [
+        (layer, k, j, i)
+        for layer in layers[1:]
+        for k in rows
+        for j in range(widths[layer - 1])
+        for i in range(widths[layer - 2])
+    ]
+    reach = [np.maximum(high, -low) for low, high in zip(limits.weight_low, limits.weight_high, strict=True)]
     model.product = pyo.Var(
-        [
-            (layer, k, j, i)
-            for layer in layers[1:]
-            for k in rows
-            for j in range(widths[layer - 1])
-            for i in range(widths[layer - 2])
-        ],
+        products,
         domain=pyo.Reals,
-        bounds=(-bound, bound),
+        bounds=lambda _, layer, k, j, i: (-int(reach[layer - 1][j, i]), int(reach[layer - 1][j, i])),
     )
     for name in ("fires", "rests", "kept_below", "kept_above", "negated_below", "negated_above"):
         setattr(model, name, pyo.Constraint(pyo.Any))
 
 
 def _total(
-    model: pyo.ConcreteModel,
-    reduction: Reduction,
-    widths: tuple[int, ...],
-    index: tuple[int, int, int],
-    bias_high: int,
+    model: pyo.ConcreteModel, reduction: Reduction, widths: tuple[int, ...], index: tuple[int, int, int], limits: Box
 ) -> Total:
     """The sum of one unit on one row, with its exact interval; links the products of deeper layers."""
     layer, k, j = index
     bias = model.bias[layer, j]
+    bias_limits = int(limits.bias_low[layer - 1][j]), int(limits.bias_high[layer - 1][j])
+    low, high = limits.weight_low[layer - 1][j], limits.weight_high[layer - 1][j]
     if layer == 1:
         weights = [model.weight[1, j, i] for i in _inputs(reduction, widths, 1)]
-        return total_of(weights, reduction.rows[k], reduction.weight_high, bias, bias_high)
-    bound, before = reduction.domain.bound, range(widths[layer - 2])
+        return total_within(weights, reduction.rows[k], (low, high), bias, bias_limits)
+    before = range(widths[layer - 2])
     for i in before:
         product, weight = model.product[layer, k, j, i], model.weight[layer, j, i]
-        product_link(model, (layer, k, j, i), product, weight, model.fired[layer - 1, k, i], high=bound)
+        fired = model.fired[layer - 1, k, i]
+        product_link(model, (layer, k, j, i), product, weight, fired, low=int(low[i]), high=int(high[i]))
     products = [model.product[layer, k, j, i] for i in before]
-    ones = np.ones(len(products), dtype=np.int64)
-    return total_of(products, ones, ones * bound, bias, bias_high)
+    reach = np.maximum(high, -low)
+    return total_within(products, np.ones(len(products), dtype=np.int64), (-reach, reach), bias, bias_limits)
 
 
 def add_used(parts: Parts) -> Any:

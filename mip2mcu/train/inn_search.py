@@ -3,30 +3,90 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from mip2mcu.errors import NoSolutionError
-from mip2mcu.mip.solver import Solve, Solver, solve
-from mip2mcu.progress import Listener, Stop
+from mip2mcu.mip.solver import Solve, Solver, no_solve, solve
+from mip2mcu.progress import Listener, Stop, never, silent
+from mip2mcu.train.box import Box
 from mip2mcu.train.goal import Goal, Program
 from mip2mcu.train.inn_model import read_network
 from mip2mcu.train.reduction import Reduction
 from mip2mcu.train.sign_network import SignNetwork
 from mip2mcu.train.trained import settled
 
+MODEL_ENTRIES = 1_000_000
+"""Most matrix entries of a model that goes to branch and bound; larger ones end with their start."""
 CUT_ROUNDS = 40
 """Most solves of one stage whose objective is cut lazily."""
 
 
 @dataclass(frozen=True, eq=False)
+class Found:
+    """A network on reduced columns, and the records of the solves that it comes from."""
+
+    network: SignNetwork
+    solves: tuple[Solve, ...]
+
+
+@dataclass(frozen=True, eq=False)
 class Search:
-    """What every stage shares."""
+    """What every stage shares: the goal and the rows, and switches and limits of the program as in `build_network`."""
 
     goal: Goal
     reduction: Reduction
-    listener: Listener
-    stop: Stop
+    hidden: tuple[int, ...]
+    listener: Listener = silent
+    stop: Stop = never
+    ordered: bool = True
+    tight: bool = True
+    box: Box | None = None
+
+    def stages(
+        self, network: SignNetwork, before: Sequence[Solve], solver: Solver, target: int | None = None
+    ) -> tuple[SignNetwork, list[Solve]]:
+        """All stages of the goal from ``network``, which must be ordered where the program is; and their records.
+
+        ``before`` are records of it from its start, ``target`` is a value of the objective that is good enough. Where
+        every row must be right and the best network leaves some wrong, the first stage is the last one.
+        """
+        began = time.monotonic()
+        records: list[Solve] = []
+        for number, stage in enumerate(self.goal.stages):
+            value = self.goal.value(network, self.reduction)
+            known = next((s for s in before if s.stage == stage), no_solve(stage, solver))
+            if known.exact != value[number]:
+                known = settled(replace(known, status="not searched"), value[number])
+            left = None if solver.time_limit is None else began + solver.time_limit - time.monotonic()
+            last = number == len(self.goal.stages) - 1
+            own = solver.within(left if last or left is None else left / 2)
+            if target is not None and stage != "units" and (last or self.goal.compress != "none"):
+                own = replace(own, objective_target=float(target))
+            if self._worth(known, own):
+                program = self._program(stage, value[0])
+                network, known = self.stage(program, network, known, own)
+            records.append(known)
+            if self.goal.kind.fits_all and stage == "correct" and known.exact:
+                break
+        return network, records
+
+    def _program(self, stage: str, budget: int) -> Callable[[], Program]:
+        return lambda: self.goal.program(
+            self.reduction, self.hidden, stage, budget=budget, ordered=self.ordered, tight=self.tight, box=self.box
+        )
+
+    @property
+    def searchable(self) -> bool:
+        """True where the model is small enough for branch and bound."""
+        outputs = 1 if self.reduction.counts.shape[1] == 2 else 2 * self.reduction.counts.shape[1]
+        return self.reduction.rows.size * (self.hidden[0] if self.hidden else outputs) <= MODEL_ENTRIES
+
+    def _worth(self, before: Solve, solver: Solver) -> bool:
+        """True where branch and bound is wanted and may find something."""
+        if before.status == "optimal" or solver.node_limit == 0 or not self.searchable or self.stop():
+            return False
+        return solver.objective_target is None or (before.exact or 0) > solver.objective_target
 
     def stage(
         self, program: Callable[[], Program], network: SignNetwork, before: Solve, solver: Solver

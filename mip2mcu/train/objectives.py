@@ -175,7 +175,7 @@ def add_squares(parts: Parts) -> Any:
     model.square_is_above_chord = pyo.Constraint(pyo.Any)
     for index, weight in model.weight.items():
         chord = 0
-        while chord < weight.ub:
+        while chord < max(weight.ub, -weight.lb):
             _add_square_chord(model, index, chord)
             _add_square_chord(model, index, -chord - 1)
             chord = 2 * chord + 1

@@ -15,6 +15,7 @@ import numpy as np
 from mip2mcu.mip.matrix import FloatArray
 from mip2mcu.progress import Stop
 from mip2mcu.ranges import IntArray, exact_product
+from mip2mcu.train.box import Box
 from mip2mcu.train.goal import Goal
 
 VALUES = 24
@@ -25,7 +26,10 @@ TRIED = 24
 
 @dataclass(eq=False)
 class Outputs:
-    """Weights (outputs, inputs) and bias (outputs,), changed by `tune`; inputs (rows, inputs), high (inputs,)."""
+    """Weights (outputs, inputs) and bias (outputs,), changed by `tune`; inputs (rows, inputs), high (inputs,).
+
+    With a ``box`` they stay in its last layer; otherwise weights go up to ``high`` and biases anywhere.
+    """
 
     goal: Goal
     counts: IntArray
@@ -35,6 +39,7 @@ class Outputs:
     bias: IntArray
     target: int
     stop: Stop
+    box: Box | None = None
 
     def __post_init__(self) -> None:
         self.sums = exact_product(self.inputs, self.weights) + self.bias
@@ -87,8 +92,13 @@ class Outputs:
                 effects[column] = self._moved(j, change * self.inputs[:, column], now).sum()
         own = self.weights[j]
         effects = effects + self.goal.ridge * ((own + change) ** 2 - own**2)
-        effects[np.abs(own + change) > self.high] = np.inf
-        return effects, float(moved.sum())
+        if self.box is None:
+            effects[np.abs(own + change) > self.high] = np.inf
+            return effects, float(moved.sum())
+        low, high = self.box.weight_low[-1][j], self.box.weight_high[-1][j]
+        effects[(own + change < low) | (own + change > high)] = np.inf
+        inside = self.box.bias_low[-1][j] <= self.bias[j] + change <= self.box.bias_high[-1][j]
+        return effects, float(moved.sum()) if inside else np.inf
 
     def _moved(self, j: int, by: int | IntArray, now: FloatArray) -> FloatArray:
         """Change of each row's loss when the sum of output ``j`` moves."""

@@ -7,7 +7,7 @@ rows that occur under several labels keep all their counts, so contradictions en
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -110,6 +110,18 @@ class Reduction:
         columns = np.stack(merged, axis=1) if merged else np.zeros((len(weights), 0), dtype=np.int64)
         return columns, bias + weights @ self.fixed
 
+    def on(self, dataset: Dataset, *, merge_rows: bool = True) -> Reduction:
+        """Other rows in the same columns; those that are identical here must be so in ``dataset``, as in its rows."""
+        columns = dataset.inputs[:, [int(group[0]) for group in self.groups]]
+        rows, row_of = _distinct_rows(columns) if merge_rows else (columns, np.arange(len(columns)))
+        counts = np.zeros((len(rows), self.counts.shape[1]), dtype=np.int64)
+        np.add.at(counts, (row_of, dataset.labels), 1)
+        return replace(self, rows=frozen(rows), counts=frozen(counts))
+
+    def part(self, chosen: IntArray) -> Reduction:
+        """Some of the distinct rows."""
+        return replace(self, rows=frozen(self.rows[chosen]), counts=frozen(self.counts[chosen]))
+
     def _shares(self, weights: IntArray, copies: int) -> IntArray:
         """(units, copies): single weights in the domain that add up to ``weights`` (units,)."""
         if self.domain.binary:
@@ -148,13 +160,11 @@ def reduce(
     inputs = np.asarray(dataset.inputs)
     varying = np.flatnonzero((inputs != inputs[0]).any(axis=0))
     groups = _groups(inputs, varying) if merge_columns else tuple(frozen(varying[[i]]) for i in range(len(varying)))
-    columns = inputs[:, [int(group[0]) for group in groups]]
-    rows, row_of = _distinct_rows(columns) if merge_rows else (columns, np.arange(len(columns)))
-    counts = np.zeros((len(rows), len(dataset.classes)), dtype=np.int64)
-    np.add.at(counts, (row_of, dataset.labels), 1)
     fixed = inputs[0].copy()
     fixed[varying] = 0
-    return Reduction(frozen(rows), frozen(counts), groups, frozen(fixed), domain)
+    nothing = np.zeros((0, len(groups))), np.zeros((0, len(dataset.classes)))
+    empty = Reduction(frozen(nothing[0]), frozen(nothing[1]), groups, frozen(fixed), domain)
+    return empty.on(dataset, merge_rows=merge_rows)
 
 
 def _groups(inputs: IntArray, varying: IntArray) -> tuple[IntArray, ...]:

@@ -16,13 +16,25 @@ from mip2mcu.errors import UsageError
 from mip2mcu.files import check_writable
 from mip2mcu.mip.solver import OptionValue, Solver, check_solver, write_model
 from mip2mcu.network import Network
-from mip2mcu.parallel import Executor, executor
+from mip2mcu.parallel import Executor, executor, share_of_time
 from mip2mcu.progress import Listener, Stop, silent, stop_on_interrupt
 from mip2mcu.stages import fit_stages, in_front, through
+from mip2mcu.train.batches import train_by_averaging
 from mip2mcu.train.checkpoints import Checkpointed, check_folder
 from mip2mcu.train.choice import choose
-from mip2mcu.train.ensemble import Ensemble, automatic, combined, members, named_solves, not_separated, train_members
+from mip2mcu.train.ensemble import (
+    Ensemble,
+    Members,
+    automatic,
+    combined,
+    members,
+    named_solves,
+    not_separated,
+    train_members,
+)
 from mip2mcu.train.formulation import Formulation
+from mip2mcu.train.inn import Inn
+from mip2mcu.train.lazy_samples import train_lazily
 from mip2mcu.train.registry import FORMULATIONS
 from mip2mcu.train.trained import Trained, TrainingReport, flat_options, report_on
 
@@ -30,6 +42,8 @@ CHOICE_SHARE = 0.3
 """Most of the time limit that the choice of open options may take."""
 OVERRUN = 1.5
 """A training that takes so many times its limit says why."""
+BATCH_TRAINING = {"averaging": train_by_averaging, "lazy": train_lazily}
+"""What the choices of `Inn.batches` stand for."""
 DEFAULT_TIME_LIMIT = 60.0
 """Seconds of a training where neither a time limit nor a node limit is given."""
 
@@ -134,7 +148,10 @@ def train(
         seconds = None if time_limit is None else CHOICE_SHARE * time_limit
         choice = choose(chosen, given, divided, engine, run, seconds=seconds, listener=listener, stop=stopped)
         chosen = choice.formulation
-        trained = train_members(chosen, parts, engine, run, began=began, listener=listener, stop=stopped)
+        if isinstance(chosen, Inn) and chosen.batches != "none":
+            trained = _in_batches(chosen, parts, engine, run, began, listener, stopped)
+        else:
+            trained = train_members(chosen, parts, engine, run, began=began, listener=listener, stop=stopped)
 
     def whole(networks: Sequence[Network]) -> Network:
         return in_front(combined(rows, divided, networks), dataset, front)
@@ -163,6 +180,20 @@ def _ending(report: TrainingReport, parts: int, time_limit: float | None, *, sto
     if report.status != "optimal":
         return ["ended by a limit in seconds: another run may end elsewhere, one with a node limit alone does not"]
     return []
+
+
+def _in_batches(
+    formulation: Inn, parts: Members, solver: Solver, run: Executor, began: float, listener: Listener, stop: Stop
+) -> list[Trained]:
+    """One member after another, each with its equal share of the time that is left; its batches run side by side."""
+    found = []
+    for number, part in enumerate(parts):
+        now = time.monotonic()
+        left = None if solver.time_limit is None else began + solver.time_limit - now
+        own = solver.within(share_of_time(left, len(parts) - number, 1))
+        in_batches = BATCH_TRAINING[formulation.batches]
+        found.append(in_batches(formulation, part.dataset, own, run, began=now, listener=listener, stop=stop))
+    return found
 
 
 def _executor(workers: int, cluster: str | None) -> AbstractContextManager[Executor]:

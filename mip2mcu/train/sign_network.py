@@ -91,6 +91,15 @@ class SignNetwork:
         silent = self.with_unit(layer, unit, np.zeros_like(self.weights[layer][unit]), 0)
         return silent.with_layer(layer + 1, heard, self.bias[layer + 1])
 
+    def narrowed(self) -> SignNetwork:
+        """The same function without the hidden units that have no weight and no bias; every layer keeps one."""
+        weights, bias = list(self.weights), list(self.bias)
+        for layer, used in enumerate(self.used()):
+            kept = used if len(used) else np.zeros(1, dtype=np.int64)
+            weights[layer], bias[layer] = weights[layer][kept], bias[layer][kept]
+            weights[layer + 1] = weights[layer + 1][:, kept]
+        return SignNetwork(tuple(weights), tuple(bias))
+
     def padded(self, hidden: tuple[int, ...]) -> SignNetwork:
         """The same function with units without any weight added, up to the widths ``hidden``."""
         weights, bias = list(self.weights), list(self.bias)

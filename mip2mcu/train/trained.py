@@ -131,7 +131,7 @@ def settled(record: Solve, exact: int) -> Solve:
     such a claim is kept in the record, but counts neither as a proof nor as the result.
     """
     bound = (
-        None if record.bound is None else float(np.ceil(record.bound - 1e-6 * max(1.0, abs(record.bound))))
+        None if record.bound is None else float(np.ceil(record.bound - 1e-6 * max(1.0, abs(record.bound)))) + 0.0
     )
     status = record.status
     if status == "not searched":
