@@ -231,7 +231,7 @@ def test_impossible_batches_are_refused(options, message):
 
 
 def test_a_read_network_lies_in_the_box_of_its_program():
-    options, reduction, centre, box = boxed(2, (2,), 2)
+    options, reduction, _, box = boxed(2, (2,), 2)
     program = options.goal.program(reduction, (2,), ordered=False, box=box)
     solve(program.model, Solver(node_limit=5))
     assert box.holds(read_network(program.model))
