@@ -132,35 +132,39 @@ def density_rows(task: LayerTask, targets: Sequence[str], known: Path | None) ->
 
 
 def best_rows(targets: Sequence[str], known: Path | None) -> list[Row]:
-    """Whole networks beside the best that was measured for their kind; packing is not part of these figures."""
+    """Whole networks beside the best that were measured for their kind; packing is not part of these figures."""
+    tasks = {r.title: network_task(r.inputs, r.density, r.weights, r.input_kind) for r in BEST_NETWORKS}
     wanted = [
-        (reference, target, Model(target, task.network, task.rows, replace(SPEED, layout=layout)))
+        (reference, Model(target, tasks[reference.title].network, tasks[reference.title].rows, options, packs=False))
         for reference in BEST_NETWORKS
         for target in targets
         if target in reference.instructions
-        for layout in (reference.layouts or (None,))
-        for task in [network_task(reference.inputs, reference.density, reference.weights, reference.input_kind)]
+        for options in (SIZE, *(replace(SPEED, layout=layout) for layout in reference.layouts or (None,)))
     ]
-    taken = measure_models([model for _, _, model in wanted], known=known)
-    best: dict[tuple[NetworkReference, str], Taken] = {}
-    for (reference, target, _), found in zip(wanted, taken, strict=True):
-        known = best.get((reference, target))
-        if known is None or found.figures.instructions["predict"] < known.figures.instructions["predict"]:
-            best[reference, target] = found
-    return [_best_row(reference, target, found) for (reference, target), found in best.items()]
+    found: dict[tuple[str, str], list[tuple[NetworkReference, ExportOptions, Taken]]] = {}
+    for (reference, model), taken in zip(wanted, measure_models([m for _, m in wanted], known=known), strict=True):
+        found.setdefault((reference.title, model.target), []).append((reference, model.options, taken))
+    rows = []
+    for (_, target), entries in found.items():
+        fast = [taken for _, options, taken in entries if options is not SIZE]
+        fastest = min(fast, key=lambda taken: taken.figures.instructions["predict"])
+        rows += _best_figures(entries[0][0], target, fastest, entries[0][2])
+    return rows
 
 
-def _best_row(reference: NetworkReference, target: str, taken: Taken) -> Row:
-    known = reference.instructions[target]
-    return Row(
-        f"{reference.inputs}-16-10, {reference.kernel}, {target}",
-        f"{unit(target)} ({taken.layouts})",
-        taken.figures.instructions["predict"],
-        unit(target),
-        "lower",
-        {"best known": known},
-        f"<= {known:,}",
-    )
+def _best_figures(reference: NetworkReference, target: str, fastest: Taken, smallest: Taken) -> list[Row]:
+    count = fastest.figures.instructions["predict"]
+    entries = [
+        (f"{unit(target)} ({fastest.layouts})", count, unit(target), reference.instructions),
+        (f"flash of the same ({fastest.layouts})", fastest.figures.flash, "B", reference.flash),
+        (f"flash for --optimize size ({smallest.layouts})", smallest.figures.flash, "B", reference.smallest),
+    ]
+    return [
+        Row(f"{reference.title}, {target}", metric, value, what, "lower", {"best known": best[target]},
+            f"<= {best[target]:,}")
+        for metric, value, what, best in entries
+        if target in best
+    ]  # fmt: skip
 
 
 def packing_rows(targets: Sequence[str], known: Path | None) -> list[Row]:

@@ -15,7 +15,7 @@ import re
 import tempfile
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from hashlib import sha256
 from pathlib import Path
 
@@ -329,12 +329,21 @@ def _code_bytes(path: Path, function: str) -> int:
 
 @dataclass(frozen=True, eq=False)
 class Model:
-    """A network to be exported with ``options`` and measured on ``rows`` (n, inputs)."""
+    """A network to be exported with ``options`` and measured on ``rows`` (n, inputs).
+
+    packs    packing the inputs to bits is part of flash and stack, where the program does it
+    """
 
     target: str
     network: Network
     rows: IntArray
     options: ExportOptions
+    packs: bool = True
+
+    def subject(self, export: Export) -> Subject:
+        """What is measured of ``export``."""
+        subject = model_subject(export, self.network, self.rows)
+        return subject if self.packs else replace(subject, linked=subject.linked[:1])
 
 
 @dataclass(frozen=True, eq=False)
@@ -359,8 +368,5 @@ class Taken:
 def measure_models(models: Sequence[Model], *, known: Path | None = None) -> list[Taken]:
     """Each model exported, compiled, run and measured, in order; the same program is measured once, see `measure`."""
     exports = [generate(model.network, model.target, f"m{k}", options=model.options) for k, model in enumerate(models)]
-    jobs = [
-        (model.target, model_subject(export, model.network, model.rows))
-        for model, export in zip(models, exports, strict=True)
-    ]
+    jobs = [(model.target, model.subject(export)) for model, export in zip(models, exports, strict=True)]
     return [Taken(export, figures) for export, figures in zip(exports, measure(jobs, known=known), strict=True)]
