@@ -189,6 +189,12 @@ class Program:
         return tuple(layer for layer in self.layers if layer.lowered.code_bytes)
 
     @property
+    def class_type(self) -> str:
+        """Counts classes."""
+        is_small = self.target.word_bits == 8 and self.sums < 2**8
+        return "uint8_t" if is_small else self.target.index_type
+
+    @property
     def table_bytes(self) -> int:
         """Flash of `tables`."""
         return sum(table.bytes for table in self.tables)

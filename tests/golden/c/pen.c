@@ -362,12 +362,15 @@ int pen_predict(
     const pen_input_t input[PEN_INPUT_LENGTH])
 {
     int32_t sums[PEN_SUMS];
+    int32_t largest;
     uint32_t best = 0U;
     uint32_t c;
 
     (void)pen_sums(input, sums);
+    largest = sums[0];
     for (c = 1U; c < PEN_CLASSES; c++) {
-        if (sums[c] > sums[best]) {
+        if (sums[c] > largest) {
+            largest = sums[c];
             best = c;
         }
     }

@@ -171,12 +171,15 @@ int petals_predict(
     const petals_input_t input[PETALS_INPUT_LENGTH])
 {
     int32_t sums[PETALS_SUMS];
+    int32_t largest;
     uint32_t best = 0U;
     uint32_t c;
 
     (void)petals_sums(input, sums);
+    largest = sums[0];
     for (c = 1U; c < PETALS_CLASSES; c++) {
-        if (sums[c] > sums[best]) {
+        if (sums[c] > largest) {
+            largest = sums[c];
             best = c;
         }
     }
