@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TypeAlias
 
 from benchmarks.kernel_tasks import (
     BEST_NETWORKS,
@@ -13,6 +14,7 @@ from benchmarks.kernel_tasks import (
     NetworkReference,
     Reference,
     entropy_bytes,
+    layer_tasks,
     network_task,
 )
 from benchmarks.measure import Model, Taken, measure_models
@@ -27,6 +29,26 @@ SIZE_SLACK = 1.25
 GAIN = 8
 GAIN_TARGETS = ("cortex-m0", "cortex-m3", "cortex-m4", "rv32imc", "rv32ec", "avr")
 DENSE = ("dense", "dense_dsp")
+
+
+Take: TypeAlias = Callable[[Sequence[Model]], list[Taken]]
+"""Measures models."""
+
+
+def bar_rows(targets: Sequence[str], known: Path | None, workers: int | None) -> list[Row]:
+    """All figures that have a bar, but for those of the grid of networks."""
+
+    def take(models: Sequence[Model]) -> list[Taken]:
+        return measure_models(models, known=known, workers=workers)
+
+    layers = layer_tasks()
+    rows: list[Row] = []
+    for target in targets:
+        one = (target,)
+        rows += layer_rows(layers, one, take) + size_rows(layers[0], one) + density_rows(layers[0], one, take)
+        rows += best_rows(one, take) + packing_rows(one, take)
+        print(f"{target}: bars measured", flush=True)
+    return rows
 
 
 def unit(target: str) -> str:
@@ -46,7 +68,7 @@ def is_possible(model: Model) -> bool:
 # ---- layers --------------------------------------------------------------------------------------------------------
 
 
-def layer_rows(tasks: Sequence[LayerTask], targets: Sequence[str], known: Path | None) -> list[Row]:
+def layer_rows(tasks: Sequence[LayerTask], targets: Sequence[str], take: Take) -> list[Row]:
     """Instructions and bytes of each layout, beside the kernel that was measured for it; at most 1.05 times that."""
     wanted = [
         (task, reference, Model(target, task.network, task.rows, _options(reference)))
@@ -56,7 +78,7 @@ def layer_rows(tasks: Sequence[LayerTask], targets: Sequence[str], known: Path |
         if target in reference.instructions
     ]
     wanted = [entry for entry in wanted if is_possible(entry[2])]
-    taken = measure_models([model for _, _, model in wanted], known=known)
+    taken = take([model for _, _, model in wanted])
     rows = []
     for (task, reference, model), found in zip(wanted, taken, strict=True):
         rows += _layer_figures(task, reference, model.target, found)
@@ -105,7 +127,7 @@ def size_rows(task: LayerTask, targets: Sequence[str]) -> list[Row]:
     return rows
 
 
-def density_rows(task: LayerTask, targets: Sequence[str], known: Path | None) -> list[Row]:
+def density_rows(task: LayerTask, targets: Sequence[str], take: Take) -> list[Row]:
     """How many times faster than the best dense int8 code the fastest code is, at 10 % density."""
     grid = network_task(784, 0.1, "ternary", "8-bit")
     rows = []
@@ -117,7 +139,7 @@ def density_rows(task: LayerTask, targets: Sequence[str], known: Path | None) ->
             for layout in (*DENSE, None)
         ]
         models = [model for model in models if is_possible(model)]
-        figures = measure_models(models, known=known)
+        figures = take(models)
         taken = dict(zip([(m.target, m.options.layout) for m in models], figures, strict=True))
         for target in dict.fromkeys(model.target for model in models):
             dense = {layout: taken[target, layout].inference for layout in DENSE if (target, layout) in taken}
@@ -131,7 +153,7 @@ def density_rows(task: LayerTask, targets: Sequence[str], known: Path | None) ->
 # ---- whole networks ------------------------------------------------------------------------------------------------
 
 
-def best_rows(targets: Sequence[str], known: Path | None) -> list[Row]:
+def best_rows(targets: Sequence[str], take: Take) -> list[Row]:
     """Whole networks beside the best that were measured for their kind; packing is not part of these figures."""
     tasks = {r.title: network_task(r.inputs, r.density, r.weights, r.input_kind) for r in BEST_NETWORKS}
     wanted = [
@@ -142,7 +164,7 @@ def best_rows(targets: Sequence[str], known: Path | None) -> list[Row]:
         for options in (SIZE, *(replace(SPEED, layout=layout) for layout in reference.layouts or (None,)))
     ]
     found: dict[tuple[str, str], list[tuple[NetworkReference, ExportOptions, Taken]]] = {}
-    for (reference, model), taken in zip(wanted, measure_models([m for _, m in wanted], known=known), strict=True):
+    for (reference, model), taken in zip(wanted, take([m for _, m in wanted]), strict=True):
         found.setdefault((reference.title, model.target), []).append((reference, model.options, taken))
     rows = []
     for (_, target), entries in found.items():
@@ -167,13 +189,13 @@ def _best_figures(reference: NetworkReference, target: str, fastest: Taken, smal
     ]  # fmt: skip
 
 
-def packing_rows(targets: Sequence[str], known: Path | None) -> list[Row]:
+def packing_rows(targets: Sequence[str], take: Take) -> list[Row]:
     """Instructions that make bits of the caller's bytes."""
     rows = []
     for inputs, published in PACKING.items():
         task = network_task(inputs, 1.0, "ternary", "binary")
         models = [Model(t, task.network, task.rows, replace(SPEED, layout="bit_planes,auto")) for t in targets]
-        for model, taken in zip(models, measure_models(models, known=known), strict=True):
+        for model, taken in zip(models, take(models), strict=True):
             reference = {"byte by byte": published[model.target]} if model.target in published else {}
             bar = f"<= {published[model.target]:,}" if reference else ""
             count = taken.figures.instructions["pack"]

@@ -14,32 +14,24 @@ only dense weights and those that are predicted to be fast or small.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
 
-from benchmarks.kernel_bars import (
-    SIZE,
-    SPEED,
-    best_rows,
-    density_rows,
-    layer_rows,
-    packing_rows,
-    size_rows,
-    unit,
-)
-from benchmarks.kernel_tasks import TARGETS, NetworkTask, layer_tasks, network_task, network_tasks
+from benchmarks.kernel_bars import SIZE, SPEED, bar_rows, unit
+from benchmarks.kernel_tasks import GRID_TARGETS, TARGETS, NetworkTask, network_task, network_tasks
 from benchmarks.measure import Figures, Model, Taken, measure, measure_models
 from benchmarks.peers import emlearn_subject, installed, plain_subject, refusals
 from benchmarks.results import Row, markdown, store
 from mip2mcu.errors import ExportError, VerifyError
-from mip2mcu.export import find_target, generate
+from mip2mcu.export import find_target
 from mip2mcu.export.options import ExportOptions
-from mip2mcu.export.planner import Plan, survey
-from mip2mcu.export.program import tasks_of
+from mip2mcu.export.planner import Plan, plan_layouts
+from mip2mcu.export.program import Planning, planning
 
 NEAREST = 3
 """Layouts measured beside the planner's choice, for each of speed and size, unless all are wanted."""
@@ -49,7 +41,11 @@ WITHIN = 10.0
 
 
 def grid_rows(
-    tasks: Sequence[NetworkTask], targets: Sequence[str], known: Path | None, most: int | None = NEAREST
+    tasks: Sequence[NetworkTask],
+    targets: Sequence[str],
+    known: Path | None = None,
+    most: int | None = NEAREST,
+    workers: int | None = None,
 ) -> list[Row]:
     """Three rows a network and target: instructions for speed, flash for size, RAM; other layouts beside them.
 
@@ -57,46 +53,50 @@ def grid_rows(
             for all
     """
     shapes = dict.fromkeys(task.inputs for task in tasks)
-    peers = {(shape, target): figures for shape in shapes for target, figures in _peers(shape, targets, known)}
     rows: list[Row] = []
     for target in targets:
-        models = {(k, name): Model(target, task.network, task.rows, options) for k, task in enumerate(tasks)
-                  for name, options in _choices(task, target, most).items()}  # fmt: skip
-        taken = dict(zip(models, measure_models(list(models.values()), known=known), strict=True))
-        for k, task in enumerate(tasks):
-            found = {name: entry for (number, name), entry in taken.items() if number == k}
-            rows += _network_rows(task, target, found, peers[task.inputs, target])
-        print(f"{target}: {len(models)} programs", flush=True)
+        peers = {inputs: peer_figures(inputs, target, known) for inputs in shapes}
+        for task in tasks:
+            choices = layout_choices(task, target, most)
+            models = [Model(target, task.network, task.rows, options) for options in choices.values()]
+            taken = measure_models(models, known=known, workers=workers)
+            rows += network_rows(task, target, dict(zip(choices, taken, strict=True)), peers[task.inputs])
+        print(f"{target}: {len(tasks)} networks", flush=True)
     return rows
 
 
-def _choices(task: NetworkTask, target: str, most: int | None) -> dict[str, ExportOptions]:
+def layout_choices(task: NetworkTask, target: str, most: int | None) -> dict[str, ExportOptions]:
     """What is measured: the planner for speed and for size, and layouts of the first layer, for speed and for size."""
-    first = tasks_of(task.network, find_target(target), SPEED)[0]
-    layouts = dict.fromkeys(c.layout for c in survey(first, SPEED) if c.lowered is not None)
+    prepared = planning(task.network, find_target(target), SPEED)
     found = {"speed": SPEED, "size": SIZE}
     for kind, base in (("fast", SPEED), ("compact", SIZE)):
-        forced = {f"{name}/{kind}": replace(base, layout=f"{name}/{kind},auto") for name in layouts}
-        plans = {name: _plan(task, target, options) for name, options in forced.items()}
-        figure = (lambda plan: plan.instructions) if kind == "fast" else (lambda plan: plan.flash)
-        order = sorted((name for name, plan in plans.items() if plan is not None), key=lambda name: figure(plans[name]))
-        found |= {name: forced[name] for name in order[:most]}
-        if "dense/fast" in order:
-            found["dense/fast"] = forced["dense/fast"]
+        plans = dict(_plans(prepared, compact=kind == "compact", base=base))
+        order = sorted(plans, key=lambda name: (not plans[name].is_priced, _goal(plans[name], kind), name))
+        names = [*order[:most], *(["dense"] if kind == "fast" and "dense" in order else [])]
+        found |= {f"{name}/{kind}": replace(base, layout=f"{name}/{kind},auto") for name in names}
     return found
 
 
-def _plan(task: NetworkTask, target: str, options: ExportOptions) -> Plan | None:
-    """What a program is predicted to take; None where it cannot be."""
-    try:
-        return generate(task.network, target, "m", options=options).program.plan
-    except ExportError:
-        return None
+def _plans(prepared: Planning, *, compact: bool, base: ExportOptions) -> Iterator[tuple[str, Plan]]:
+    """By layout of the first layer, the best chain behind its fast or its compact code."""
+    first, *rest = prepared.surveyed
+    usable = [candidate for candidate in first if candidate.lowered is not None]
+    both = {candidate.layout for candidate in usable if candidate.compact}
+    for candidate in usable:
+        if candidate.compact is compact or candidate.layout not in both:
+            with suppress(ExportError):
+                chosen = plan_layouts(prepared.tasks, ([candidate], *rest), base, prepared.fixed)
+                yield candidate.layout, chosen
 
 
-def _network_rows(
+def _goal(plan: Plan, kind: str) -> int:
+    return plan.instructions if kind == "fast" else plan.flash
+
+
+def network_rows(
     task: NetworkTask, target: str, taken: Mapping[str, Taken], peers: Mapping[str, Figures]
 ) -> list[Row]:
+    """The three rows of a network, of which ``taken`` was measured ("speed", "size", layouts of the first layer)."""
     speed, size = taken["speed"], taken["size"]
     layouts = {name: entry for name, entry in taken.items() if name not in ("speed", "size")}  # "dense/fast", ...
     name = f"{task.name}, {target}"
@@ -120,22 +120,19 @@ def _network_rows(
     ]  # fmt: skip
 
 
-def _peers(inputs: int, targets: Sequence[str], known: Path | None) -> list[tuple[str, dict[str, Figures]]]:
+def peer_figures(inputs: int, target: str, known: Path | None) -> dict[str, Figures]:
     """Other C for a dense network of this shape; its weights do not matter to it."""
     task = network_task(inputs, 1.0, "many", "8-bit")
-    found = []
-    for target in targets:
-        makers = {"plain int8 loop": plain_subject}
-        if installed("emlearn"):
-            makers[f"emlearn {version('emlearn')} (float32)"] = emlearn_subject
-        figures = {}
-        for name, make in makers.items():
-            try:
-                figures[name] = measure([(target, make("peer", task.network, task.rows, target))], known=known)[0]
-            except VerifyError as error:
-                print(f"{name}, {inputs}-16-10, {target}: {str(error).splitlines()[0][:100]}", flush=True)
-        found.append((target, figures))
-    return found
+    makers = {"plain int8 loop": plain_subject}
+    if installed("emlearn"):
+        makers[f"emlearn {version('emlearn')} (float32)"] = emlearn_subject
+    figures = {}
+    for name, make in makers.items():
+        try:
+            figures[name] = measure([(target, make("peer", task.network, task.rows, target))], known=known)[0]
+        except VerifyError as error:
+            print(f"{name}, {inputs}-16-10, {target}: {str(error).splitlines()[0][:100]}", flush=True)
+    return figures
 
 
 def refusal_rows() -> list[Row]:
@@ -180,26 +177,24 @@ def _miss(row: Row) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="two targets, the small networks at two densities")
+    parser.add_argument("--quick", action="store_true", help="two targets, the small networks at one density")
     parser.add_argument("--known", type=Path, help="where figures are kept")
     parser.add_argument("--target", action="append", choices=TARGETS, help="which cores (all)")
     parser.add_argument("--every", action="store_true", help="measure every layout of every network")
+    parser.add_argument("--workers", type=int, help="processes that measure (as many as there are cores)")
     arguments = parser.parse_args()
-    quick, known = arguments.quick, arguments.known
-    targets = arguments.target or (QUICK_TARGETS if quick else TARGETS)
-    layers = layer_tasks()
-    rows = layer_rows(layers, targets, known) + size_rows(layers[0], targets) + density_rows(layers[0], targets, known)
-    rows += best_rows(targets, known) + packing_rows(targets, known)
-    print(f"{len(rows)} bars", flush=True)
-    tasks = network_tasks((64,), (0.5, 0.1)) if quick else network_tasks()
-    grid = grid_rows(tasks, targets, known, None if arguments.every else NEAREST)
-    rows += summary_rows(grid, targets) + refusal_rows()
-    print(markdown(rows))
+    targets = arguments.target or (QUICK_TARGETS if arguments.quick else TARGETS)
+    tasks = network_tasks((64,), (0.25,)) if arguments.quick else network_tasks()
+    bars = bar_rows(targets, arguments.known, arguments.workers)
+    grids = [target for target in targets if target in GRID_TARGETS]
+    grid = grid_rows(tasks, grids, arguments.known, None if arguments.every else NEAREST, arguments.workers)
+    bars += summary_rows(grid, grids) + refusal_rows()
+    print(markdown(bars))
     print(markdown([row for row in grid if row.task.startswith("64-16-10")][:12]))
-    if quick:
+    if arguments.quick:
         print("(--quick: a share of the work, nothing is written)")
     else:
-        store("kernels", rows + grid)
+        store("kernels", bars + grid)
 
 
 if __name__ == "__main__":

@@ -172,6 +172,8 @@ def measure(
         indices = sorted(k for k in first.values() if targets[k] is target)
         size = 1 if target.family == "avr" else TOGETHER
         batches += [(target, indices[start : start + size]) for start in range(0, len(indices), size)]
+    if not batches:
+        return [figures[key] for key in keys]
     with ProcessPoolExecutor(workers or os.cpu_count()) as pool:
         results = pool.map(_measure_batch, [(target, [jobs[k][1] for k in indices]) for target, indices in batches])
         for (_, indices), measured in zip(batches, results, strict=True):
@@ -365,8 +367,11 @@ class Taken:
         return ", ".join(layer.lowered.layout for layer in self.export.program.layers)
 
 
-def measure_models(models: Sequence[Model], *, known: Path | None = None) -> list[Taken]:
+def measure_models(
+    models: Sequence[Model], *, known: Path | None = None, workers: int | None = None
+) -> list[Taken]:
     """Each model exported, compiled, run and measured, in order; the same program is measured once, see `measure`."""
     exports = [generate(model.network, model.target, f"m{k}", options=model.options) for k, model in enumerate(models)]
     jobs = [(model.target, model.subject(export)) for model, export in zip(models, exports, strict=True)]
-    return [Taken(export, figures) for export, figures in zip(exports, measure(jobs, known=known), strict=True)]
+    found = measure(jobs, known=known, workers=workers)
+    return [Taken(export, figures) for export, figures in zip(exports, found, strict=True)]
