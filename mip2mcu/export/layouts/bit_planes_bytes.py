@@ -3,9 +3,9 @@
 A long row is counted by a loop that keeps its planes, so that the costly sum across columns occurs once a row. What a
 row needs besides lies in the same table, where one pointer finds it:
 
-    first (where rows begin at different bytes), then for each byte of inputs signs and masks, then the limit
+    first (where rows begin at different bytes), then for each byte of inputs signs and masks, then the limit or offset
 
-A sign unit fires from a count of its limit on; see `Planes.limits`.
+A sign unit fires from a count of its limit on, see `Planes.limits`; to other counts the unit's offset is added.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from mip2mcu.export.layouts.sign_planes import Planes, Windows, windows
 from mip2mcu.export.literals import Column, Table
 from mip2mcu.ranges import IntArray
 
-_FAST_CODE, _COMPACT_CODE = 150, 75
-"""Most instructions of straight-line code, roughly."""
-_FAST_KEPT, _COMPACT_KEPT = 3, 2
+_FAST_CODE, _COMPACT_CODE = 150, 0
+"""Most instructions of straight-line code, roughly; compact code counts one byte a turn."""
+_KEPT = 3
 """Planes that a loop keeps; it takes 2**planes bytes a turn."""
 
 
@@ -33,6 +33,7 @@ class BytesDetails:
     planes        for each unit and 8 inputs: the signs, then one mask a magnitude bit, a byte each
     first_bytes   before them: bytes of the number of the byte that the row begins with; 0 where that is byte 0
     limit_bytes   behind them: bytes of a sign unit's limit; 0 for other units
+    offset_bytes  behind them: bytes of another unit's offset; 0 where `offset` holds it
     kind          "binary", "ternary" or "planes"
     masks         number of masks
     step          the count is worth 2**step
@@ -47,6 +48,7 @@ class BytesDetails:
     first_bytes: int
     offset: Column
     limit_bytes: int
+    offset_bytes: int
     kind: str
     masks: int
     step: int
@@ -70,7 +72,7 @@ class BytesDetails:
         chained = (*self.chain.steps, *self.chain.rest.steps) if self.chain else ()
         full, half = adds([*chained, *(step for block in self.blocks for step in block.schedule.steps)])
         needs = {
-            "next_byte": self.masks > 1 or self.limit_bytes > 0 or self.first_bytes > 0,
+            "next_byte": self.masks > 1 or self.limit_bytes + self.offset_bytes + self.first_bytes > 0,
             "bits_agree": self.masks != 1,
             "bits_agree_masked": self.masks == 1,
             "bits8_add": full,
@@ -87,13 +89,17 @@ def lower_bytes(planes: Planes, fires: bool, offset: Column, context: LayerConte
     masks = len(planes.masks)
     first_bytes = _bytes_for(int(rows.first.max()))
     limit_bytes = max(1, _bytes_for(planes.count_high + 1)) if fires and planes.count_high < 2**16 - 1 else 0
+    offset_bytes = _offset_bytes(offset) if limit_bytes == 0 else 0
+    behind = _as_bytes(planes.limits, limit_bytes) if limit_bytes else _as_bytes(planes.offset, offset_bytes)
+    begin = _as_bytes(rows.first, first_bytes)
     code = _COMPACT_CODE if context.compact else _FAST_CODE
     found = _chain(rows.length, masks, context)
     return BytesDetails(
-        planes=_table(planes, rows, first_bytes, limit_bytes, context),
+        planes=_table(rows, begin, behind, _BEHIND[bool(limit_bytes), bool(offset_bytes)], context),
         first_bytes=first_bytes,
-        offset="0" if limit_bytes else offset,
+        offset="0" if limit_bytes or offset_bytes else offset,
         limit_bytes=limit_bytes,
+        offset_bytes=offset_bytes,
         kind=planes.kind,
         masks=masks,
         step=planes.step,
@@ -108,8 +114,7 @@ def lower_bytes(planes: Planes, fires: bool, offset: Column, context: LayerConte
 
 
 def _chain(length: int, masks: int, context: LayerContext) -> Chain | None:
-    kept = _COMPACT_KEPT if context.compact else _FAST_KEPT
-    return None if masks > 1 or length < 2 * 2**kept else chain(length, kept)
+    return None if context.compact or masks > 1 or length < 2 * 2**_KEPT else chain(length, _KEPT)
 
 
 def _bytes_for(high: int) -> int:
@@ -120,12 +125,23 @@ def _unsigned(high: int) -> str:
     return {0: "uint8_t", 1: "uint8_t", 2: "uint16_t"}.get(_bytes_for(high), "uint32_t")
 
 
-def _table(planes: Planes, rows: Windows, first_bytes: int, limit_bytes: int, context: LayerContext) -> Table:
-    parts = [_as_bytes(rows.first, first_bytes), rows.words.reshape(len(rows.words), -1)]
-    table = np.concatenate([*parts, _as_bytes(planes.limits, limit_bytes)], axis=1)
+def _offset_bytes(offset: Column) -> int:
+    """Bytes of each unit's offset; 0 where all are equal, or too large for two."""
+    return {"int8_t": 1, "int16_t": 2}.get(offset.c_type, 0) if isinstance(offset, Table) else 0
+
+
+_BEHIND = {
+    (True, False): ", then the count from which on it fires",
+    (False, True): ", then its sum when no bit is counted",
+    (False, False): "",
+}
+
+
+def _table(rows: Windows, first: IntArray, behind: IntArray, behind_text: str, context: LayerContext) -> Table:
+    """Each row between what comes before and behind it: bytes (units, any)."""
+    table = np.concatenate([first, rows.words.reshape(len(rows.words), -1), behind], axis=1)
     magnitudes = {0: "", 1: " and one of magnitudes"}.get(rows.stride - 1, f" and {rows.stride - 1} of magnitude bits")
-    begin = "the byte of inputs that its row begins with, then " if first_bytes else ""
-    behind = ", then the count from which on it fires" if limit_bytes else ""
+    begin = "the byte of inputs that its row begins with, then " if first.size else ""
     signs = f"for each 8 inputs a byte of signs (1: negative){magnitudes}"
     return Table(
         f"{context.prefix}_planes",
@@ -133,7 +149,7 @@ def _table(planes: Planes, rows: Windows, first_bytes: int, limit_bytes: int, co
         tuple(table.reshape(-1).tolist()),
         row=table.shape[1],
         hexadecimal=True,
-        comment=f"Layer {context.index}: for each unit {begin}{signs}{behind}.",
+        comment=f"Layer {context.index}: for each unit {begin}{signs}{behind_text}.",
     )
 
 
