@@ -33,7 +33,7 @@ class BytesDetails:
     planes        for each unit and 8 inputs: the signs, then one mask a magnitude bit, a byte each
     first_bytes   before them: bytes of the number of the byte that the row begins with; 0 where that is byte 0
     limit_bytes   behind them: bytes of a sign unit's limit; 0 for other units
-    offset_bytes  behind them: bytes of another unit's offset; 0 where `offset` holds it
+    offset_bytes  behind them: bytes of another unit's offset above `offset_low`; 0 where `offset` holds it
     kind          "binary", "ternary" or "planes"
     masks         number of masks
     step          the count is worth 2**step
@@ -49,6 +49,7 @@ class BytesDetails:
     offset: Column
     limit_bytes: int
     offset_bytes: int
+    offset_low: int
     kind: str
     masks: int
     step: int
@@ -89,8 +90,9 @@ def lower_bytes(planes: Planes, fires: bool, offset: Column, context: LayerConte
     masks = len(planes.masks)
     first_bytes = _bytes_for(int(rows.first.max()))
     limit_bytes = max(1, _bytes_for(planes.count_high + 1)) if fires and planes.count_high < 2**16 - 1 else 0
-    offset_bytes = _offset_bytes(offset) if limit_bytes == 0 else 0
-    behind = _as_bytes(planes.limits, limit_bytes) if limit_bytes else _as_bytes(planes.offset, offset_bytes)
+    low = int(planes.offset.min())
+    offset_bytes = _offset_bytes(planes, low) if limit_bytes == 0 else 0
+    behind = _as_bytes(planes.limits, limit_bytes) if limit_bytes else _as_bytes(planes.offset - low, offset_bytes)
     begin = _as_bytes(rows.first, first_bytes)
     code = _COMPACT_CODE if context.compact else _FAST_CODE
     found = _chain(rows.length, masks, context)
@@ -100,6 +102,7 @@ def lower_bytes(planes: Planes, fires: bool, offset: Column, context: LayerConte
         offset="0" if limit_bytes or offset_bytes else offset,
         limit_bytes=limit_bytes,
         offset_bytes=offset_bytes,
+        offset_low=low,
         kind=planes.kind,
         masks=masks,
         step=planes.step,
@@ -125,14 +128,16 @@ def _unsigned(high: int) -> str:
     return {0: "uint8_t", 1: "uint8_t", 2: "uint16_t"}.get(_bytes_for(high), "uint32_t")
 
 
-def _offset_bytes(offset: Column) -> int:
-    """Bytes of each unit's offset; 0 where all are equal, or too large for two."""
-    return {"int8_t": 1, "int16_t": 2}.get(offset.c_type, 0) if isinstance(offset, Table) else 0
+def _offset_bytes(planes: Planes, low: int) -> int:
+    """Bytes of each unit's offset above ``low``, the least; 0 where all are equal, or its sum with the count exceeds
+    int16_t."""
+    most = int(planes.offset.max()) - low
+    return _bytes_for(most) if most + (planes.count_high << planes.step) < 2**15 else 0
 
 
 _BEHIND = {
     (True, False): ", then the count from which on it fires",
-    (False, True): ", then its sum when no bit is counted",
+    (False, True): ", then what its sum is above the least when no bit is counted",
     (False, False): "",
 }
 
