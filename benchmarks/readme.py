@@ -96,12 +96,24 @@ def inn() -> str:
     return "\n".join(lines)
 
 
+def checks() -> str:
+    """Flash and time of both checks by core."""
+    rows = load("checks")
+    metrics = list(dict.fromkeys(row.metric for row in rows))
+    lines = ["| core | " + " | ".join(metrics) + " |", "|---|" + "---:|" * len(metrics)]
+    for task in dict.fromkeys(row.task for row in rows):
+        cells = [shown(row.value, row.unit) for row in rows if row.task == task]
+        lines.append(f"| {task} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
 PARTS: dict[str, Callable[[], str]] = {
     "example": example,
     "tabular": lambda: pivot(load("tabular")),
     "bdnn": lambda: markdown(load("bdnn")),
     "oamip": pruning,
     "inn": inn,
+    "checks": checks,
     "bemi": lambda: markdown([row for row in load("bemi") if row.metric.startswith(ENSEMBLE_METRICS)]),
 }
 
