@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Protocol
+from typing import ClassVar, Protocol, runtime_checkable
 
 import pyomo.environ as pyo
 
@@ -39,3 +39,16 @@ class Formulation(Protocol):
         stop: Stop = never,
     ) -> Trained:
         """Solve, from ``start`` if there is one, within the solver's time limit, which covers the whole training."""
+
+
+@runtime_checkable
+class Shared(Protocol):
+    """A formulation whose members learn from the rows of all classes, not from their own alone."""
+
+    def shared(self, dataset: Dataset) -> Formulation:
+        """The formulation with what it takes from all rows of the training."""
+
+
+def informed(formulation: Formulation, dataset: Dataset) -> Formulation:
+    """What members of an ensemble on ``dataset`` are trained with."""
+    return formulation.shared(dataset) if isinstance(formulation, Shared) else formulation

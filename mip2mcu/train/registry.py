@@ -9,6 +9,7 @@ from mip2mcu.train.bemi import Bemi
 from mip2mcu.train.formulation import Formulation
 from mip2mcu.train.inn import Inn
 from mip2mcu.train.linear import Linear
+from mip2mcu.train.smooth import Smooth
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,11 @@ FORMULATIONS: dict[str, Entry] = {
         Linear,
         "pairs",
         "integer or binary weights, no hidden layer: soft margin, then fewest non-zero weights",
+    ),
+    "smooth": Entry(
+        Smooth,
+        "pairs",
+        "no hidden layer: few weights near a unit that learns from all classes' rows and from neighbouring inputs",
     ),
     "inn": Entry(
         Inn, "none", "hidden layers of sign units, integer or binary weights: five objectives, fewest errors by default"

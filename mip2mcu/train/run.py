@@ -32,7 +32,7 @@ from mip2mcu.train.ensemble import (
     not_separated,
     train_members,
 )
-from mip2mcu.train.formulation import Formulation
+from mip2mcu.train.formulation import Formulation, informed
 from mip2mcu.train.inn import Inn
 from mip2mcu.train.lazy_samples import train_lazily
 from mip2mcu.train.registry import FORMULATIONS
@@ -151,7 +151,8 @@ def train(
         if isinstance(chosen, Inn) and chosen.batches != "none":
             trained = _in_batches(chosen, parts, engine, run, began, listener, stopped)
         else:
-            trained = train_members(chosen, parts, engine, run, began=began, listener=listener, stop=stopped)
+            ready = informed(chosen, rows)
+            trained = train_members(ready, parts, engine, run, began=began, listener=listener, stop=stopped)
 
     def whole(networks: Sequence[Network]) -> Network:
         return in_front(combined(rows, divided, networks), dataset, front)
@@ -228,12 +229,14 @@ def write_models(
     """
     path = check_writable(path)
     chosen, divided = _chosen(formulation, (ensemble, subset_size, "margin"), options, len(dataset.classes))
-    parts = members(through(dataset, fit_stages(stages, dataset)), divided, many=many)
+    rows = through(dataset, fit_stages(stages, dataset))
+    parts = members(rows, divided, many=many)
+    ready = informed(chosen, rows)
     digits = len(str(len(parts) - 1))
     written = []
     for number, part in enumerate(parts):
         own = path if len(parts) == 1 else path.with_name(f"{path.stem}-{number:0{digits}d}{path.suffix}")
-        write_model(chosen.build(part.dataset), own)
+        write_model(ready.build(part.dataset), own)
         written.append(own)
     return written
 
