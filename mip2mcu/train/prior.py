@@ -16,7 +16,7 @@ and a scale, with the least error of its sums on inputs that scatter as above,
 
 This is a quadratic integer program, which HiGHS does not solve: weights are set one at a time, the best first.
 
-Source: hinge loss with a Gaussian prior (Cortes and Vapnik 1995); tapering (Gaspari and Cohn 1999).
+Source: hinge loss with a Gaussian prior (Cortes and Vapnik 1995); tapering (Furrer, Genton and Nychka 2006).
 """
 
 from __future__ import annotations
@@ -179,7 +179,7 @@ def nearest(prior: Prior, wanted: Reference, bound: int, links: int, stop: Stop)
 def _nearest_at(
     spread: FloatArray, wanted: FloatArray, bound: int, links: int, stop: Stop
 ) -> tuple[IntArray, float]:
-    """Weights set one at a time, the best first; then links exchanged while that helps."""
+    """Weights set one at a time, the best first; when all links are used, these alone are still changed."""
     own = np.maximum(np.diag(spread), 1e-9)
     weights, slope = np.zeros(len(wanted)), -spread @ wanted
     total = float(wanted @ spread @ wanted) or 1.0

@@ -27,11 +27,6 @@ FORMULATIONS: dict[str, Entry] = {
         "pairs",
         "integer or binary weights, no hidden layer: soft margin, then fewest non-zero weights",
     ),
-    "smooth": Entry(
-        Smooth,
-        "pairs",
-        "no hidden layer: few weights near a unit that learns from all classes' rows and from neighbouring inputs",
-    ),
     "inn": Entry(
         Inn, "none", "hidden layers of sign units, integer or binary weights: five objectives, fewest errors by default"
     ),
@@ -42,5 +37,10 @@ FORMULATIONS: dict[str, Entry] = {
     ),
     "bdnn": Entry(
         Bdnn, "pairs", "binary activations: exact, local search or data splitting; continuous weights; robust training"
+    ),
+    "smooth": Entry(
+        Smooth,
+        "pairs",
+        "no hidden layer: few weights near a unit that learns from all classes' rows and from neighbouring inputs",
     ),
 }
