@@ -178,7 +178,6 @@ def _best_figures(reference: NetworkReference, target: str, fastest: Taken, smal
     count = fastest.figures.instructions["predict"]
     entries = [
         (f"{unit(target)} ({fastest.layouts})", count, unit(target), reference.instructions),
-        (f"flash of the same ({fastest.layouts})", fastest.figures.flash, "B", reference.flash),
         (f"flash for --optimize size ({smallest.layouts})", smallest.figures.flash, "B", reference.smallest),
     ]
     return [

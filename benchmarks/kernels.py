@@ -33,8 +33,8 @@ from mip2mcu.export.options import ExportOptions
 from mip2mcu.export.planner import Plan, plan_layouts
 from mip2mcu.export.program import Planning, planning
 
-NEAREST = 3
-"""Layouts measured beside the planner's choice, for each of speed and size, unless all are wanted."""
+NEAREST = 2
+"""Layouts of the first layer measured for each of speed and size, best predictions first, unless all are wanted."""
 QUICK_TARGETS = ("cortex-m0", "rv32ec")
 WITHIN = 10.0
 """Per cent that the planner's choice may exceed the best layout measured, and its prediction may miss."""
@@ -70,10 +70,12 @@ def layout_choices(task: NetworkTask, target: str, most: int | None) -> dict[str
     prepared = planning(task.network, find_target(target), SPEED)
     found = {"speed": SPEED, "size": SIZE}
     for kind, base in (("fast", SPEED), ("compact", SIZE)):
+        chosen = prepared.plan(base)
         plans = dict(_plans(prepared, compact=kind == "compact", base=base))
         order = sorted(plans, key=lambda name: (not plans[name].is_priced, _goal(plans[name], kind), name))
-        names = [*order[:most], *(["dense"] if kind == "fast" and "dense" in order else [])]
-        found |= {f"{name}/{kind}": replace(base, layout=f"{name}/{kind},auto") for name in names}
+        for name in dict.fromkeys([*order[:most], *(["dense"] if kind == "fast" and "dense" in order else [])]):
+            is_chosen = plans[name].candidates == chosen.candidates
+            found[f"{name}/{kind}"] = base if is_chosen else replace(base, layout=f"{name}/{kind},auto")
     return found
 
 
@@ -103,17 +105,18 @@ def network_rows(
     predicted = {"predicted": speed.export.program.plan.instructions}
     return [
         Row(
-            name, f"{unit(target)} ({speed.layouts})", speed.inference, unit(target), "lower",
-            predicted | {n: entry.inference for n, entry in layouts.items()}
+            name, f"{unit(target)} for --optimize speed ({speed.layouts})", speed.inference, unit(target), "lower",
+            predicted | {"size": size.inference} | {n: entry.inference for n, entry in layouts.items()}
             | {n: figures.instructions["predict"] for n, figures in peers.items()},
         ),
         Row(
             name, f"flash for --optimize size ({size.layouts})", size.figures.flash, "B", "lower",
-            {"predicted": size.export.program.plan.flash} | {n: entry.figures.flash for n, entry in layouts.items()}
+            {"predicted": size.export.program.plan.flash, "speed": speed.figures.flash}
+            | {n: entry.figures.flash for n, entry in layouts.items()}
             | {n: figures.flash for n, figures in peers.items()},
         ),
         Row(
-            name, f"RAM ({speed.layouts})", speed.figures.ram, "B", "lower",
+            name, f"RAM for --optimize speed ({speed.layouts})", speed.figures.ram, "B", "lower",
             {"predicted": speed.export.program.plan.ram} | {n: entry.figures.ram for n, entry in layouts.items()}
             | {n: figures.ram for n, figures in peers.items()},
         ),

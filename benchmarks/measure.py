@@ -371,7 +371,9 @@ def measure_models(
     models: Sequence[Model], *, known: Path | None = None, workers: int | None = None
 ) -> list[Taken]:
     """Each model exported, compiled, run and measured, in order; the same program is measured once, see `measure`."""
-    exports = [generate(model.network, model.target, f"m{k}", options=model.options) for k, model in enumerate(models)]
+    same = {(id(model.network), model.target, model.options): k for k, model in enumerate(models)}
+    made = {k: generate(models[k].network, models[k].target, f"m{k}", options=models[k].options) for k in same.values()}
+    exports = [made[same[id(model.network), model.target, model.options]] for model in models]
     jobs = [(model.target, model.subject(export)) for model, export in zip(models, exports, strict=True)]
     found = measure(jobs, known=known, workers=workers)
     return [Taken(export, figures) for export, figures in zip(exports, found, strict=True)]

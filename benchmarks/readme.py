@@ -13,6 +13,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from benchmarks.kernel_parts import bars_table, networks_table
 from benchmarks.results import Row, load, markdown, shown
 from mip2mcu.files import write_text
 
@@ -113,6 +114,8 @@ PARTS: dict[str, Callable[[], str]] = {
     "bdnn": lambda: markdown(load("bdnn")),
     "oamip": pruning,
     "inn": inn,
+    "kernels": lambda: networks_table(load("kernels")),
+    "kernel bars": lambda: bars_table(load("kernels")),
     "checks": checks,
     "bemi": lambda: markdown([row for row in load("bemi") if row.metric.startswith(ENSEMBLE_METRICS)]),
 }
