@@ -70,7 +70,7 @@ def _most_percent(rows: Sequence[Row]) -> str:
 
 
 def _is_layer(row: Row, in_bytes: bool) -> bool:
-    is_kernel = " -> 16 " in row.task and "--optimize" not in row.metric
+    is_kernel = " -> 16 " in row.task and row.unit != "x" and "--optimize" not in row.metric
     return is_kernel and (row.unit == "B") is in_bytes
 
 
