@@ -64,7 +64,7 @@ def test_signs_stay_where_leaving_them_out_does_not_pay(weights, low, high):
 def test_units_that_are_left_pass_together():
     code = generate(linear(np.ones((6, 9))), "cortex-m4", layout="dense").files["model.c"]
     assert code.count("do {") == 2
-    assert code.count("value = x[0];") == 4  # in both loops, and behind them for the ninth input
+    assert code.count("value = (int32_t)x[0];") == 4  # in both loops, and behind them for the ninth input
     assert "for (j = 0U; j < 4U; j += 4U)" in code
 
 

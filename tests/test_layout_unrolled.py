@@ -49,12 +49,12 @@ def c_of(network, target="cortex-m0", **options) -> str:
 def test_an_input_is_read_once_for_all_units_side_by_side():
     assert (
         """
-    value = input[0];
+    value = (int32_t)input[0];
     sum0 += value;
     SETTLE(sum0);
     sum1 -= value;
     SETTLE(sum1);
-    value = input[2];
+    value = (int32_t)input[2];
     sum1 += value;
     SETTLE(sum1);
 """
@@ -79,7 +79,7 @@ def test_magnitudes_stay_in_registers_where_a_core_multiplies_and_adds_at_once()
     code = c_of(network, "cortex-m4")
     assert "int32_t times5 = 5;\n" in code
     assert "sum0 -= value * times5;" in code
-    assert "sum0 += (value << 1);" in code
+    assert "sum0 += signed_word((uint32_t)value << 1);" in code
     assert "times5" not in c_of(network, "cortex-m0")
 
 
@@ -91,10 +91,10 @@ def test_a_byte_on_avr_is_widened_at_each_use():
     assert (
         """
     value = input[0];
-    sum0 = (int16_t)(sum0 + value);
+    sum0 = (int16_t)(sum0 + (int16_t)value);
     SETTLE(sum0);
     SETTLE(value);
-    sum1 = (int16_t)(sum1 - value);
+    sum1 = (int16_t)(sum1 - (int16_t)value);
     SETTLE(sum1);
 """
         in c_of(linear([[1] * 30, [-1] * 30]), "avr")

@@ -217,13 +217,14 @@ def test_everything_modelled_is_reported():
 
 # ---- planted errors ------------------------------------------------------------------------------------------------
 
+_LOOP = "i++) {\n            sum"
 DENSE = linear_network(inputs=6, classes=3)
 PLANTED = {
-    "one input too many": ("i < 6U", "i < 7U", {"index bound", "mem access", "pointer value"}),
+    "one input too many": (f"i < 6U; {_LOOP}", f"i < 7U; {_LOOP}", {"index bound", "mem access", "pointer value"}),
     "a sum too narrow": ("sum = (int16_t)(sum", "sum = (int8_t)(sum", {"signed downcast"}),
     "a sum without bias": ("int16_t sum = layer0_bias[j];", "int16_t sum;", {"initialization"}),
     "a class too many": ("return (int)best;", "return (int)best + 1;", {"user check"}),
-    "no end": ("    row += 6;", "    row += 6;\n        j = 0U;", {"mem access", "pointer value"}),
+    "no end": ("    row = &row[6];", "    row = &row[6];\n        j = 0U;", {"mem access", "pointer value"}),
 }
 
 

@@ -11,7 +11,7 @@ from functools import cache
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from mip2mcu.export.flash import FlashReader
-from mip2mcu.export.literals import literal
+from mip2mcu.export.literals import TYPE_BYTES, converted, is_unsigned, literal
 from mip2mcu.export.names import in_comment, in_markdown
 from mip2mcu.export.program import ABI, Program
 from mip2mcu.export.scratch import Home
@@ -28,9 +28,28 @@ def narrow(c_type: str, expression: str) -> str:
     return expression if c_type in _WIDE else f"({c_type})({expression})"
 
 
-def add(total: str, c_type: str, term: str, sign: str = "+") -> str:
-    """The statement that adds ``term`` to ``total`` (or subtracts it); a narrow total is narrowed explicitly."""
+def add(total: str, c_type: str, term: str, sign: str = "+", *, of: str = "") -> str:
+    """The statement that adds ``term`` to ``total`` (or subtracts it); a narrow total is narrowed explicitly.
+
+    of    type of ``term``, where it may be another than ``c_type``
+    """
+    term = converted(term, of or c_type, c_type)
     return f"{total} {sign}= {term};" if c_type in _WIDE else f"{total} = {narrow(c_type, f'{total} {sign} {term}')};"
+
+
+def product(c_type: str, left: str, right: str, wanted: str) -> str:
+    """C text of ``left`` times ``right`` in ``c_type``, which holds it, for arithmetic in ``wanted``."""
+    text = f"({c_type}){left} * ({c_type}){right}"
+    return text if c_type == wanted else converted(narrow(c_type, text), c_type, wanted)
+
+
+def weighted(count: str, factor: int, most: int, c_type: str) -> str:
+    """C text of the unsigned ``count``, at most ``most``, times a power of two as a number of the signed ``c_type``."""
+    if factor == 1:
+        return f"({c_type}){count}"
+    if factor * most < 2 ** (8 * TYPE_BYTES[c_type] - 1):
+        return f"(({c_type}){count} * {factor})"
+    return f"({c_type})(u{c_type})({count} * {factor}U)"
 
 
 def times(variable: str, factor: int) -> str:
@@ -71,7 +90,9 @@ def _environment(reader: FlashReader) -> Environment:
     environment.globals.update(attribute=reader.attribute, flash=reader.flash, pick=reader.pick)
     environment.globals.update(check_pointer=reader.byte_pointer, read_byte=reader.read_byte)
     environment.globals.update(fetch=reader.fetch, skip=reader.skip, narrow=narrow, add=add)
-    environment.globals.update(times=times, parameters=parameters, arguments=arguments)
+    environment.globals.update(converted=converted, is_unsigned=is_unsigned)
+    environment.globals.update(times=times, product=product, weighted=weighted)
+    environment.globals.update(parameters=parameters, arguments=arguments)
     environment.globals.update(marker=MARKER, abi=ABI)
     return environment
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from mip2mcu.export.literals import TYPE_BYTES, Column, Table
+from mip2mcu.export.literals import TYPE_BYTES, Column, Table, converted
 from mip2mcu.export.targets import Target
 
 _READERS = {1: "pgm_read_byte", 2: "pgm_read_word", 4: "pgm_read_dword"}
@@ -50,9 +50,12 @@ class FlashReader:
         """C text that reads ``element`` behind a `byte_pointer`."""
         return f"{_READERS[1]}(&{element})" if self.progmem else element
 
-    def pick(self, column: Column, index: str) -> str:
-        """C text of a column's entry ``index``."""
-        return self.flash(column, f"{column.name}[{index}]") if isinstance(column, Table) else column
+    def pick(self, column: Column, index: str, wanted: str = "") -> str:
+        """C text of a column's entry ``index``, for arithmetic in the type ``wanted`` where one is given."""
+        if not isinstance(column, Table):
+            return column
+        element = self.flash(column, f"{column.name}[{index}]")
+        return converted(element, column.c_type, wanted or column.c_type)
 
     def fetch(self, table: Table, pointer: str, offset: int) -> str:
         """C text that reads the entry ``offset`` behind ``pointer``; offsets ascend one by one up to a `skip`."""
@@ -64,7 +67,7 @@ class FlashReader:
         """The statement that moves ``pointer`` behind ``count`` entries that were read; empty if `fetch` moves it."""
         if self._advances(table):
             return ""
-        return f"{pointer}++;" if count == 1 else f"{pointer} += {count};"
+        return f"{pointer}++;" if count == 1 else f"{pointer} = &{pointer}[{count}];"
 
     def _advances(self, table: Table) -> bool:
         return self.progmem and table.c_type in _ADVANCING

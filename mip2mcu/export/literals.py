@@ -42,6 +42,16 @@ def count_type(high: int, *, int_bits: int) -> str:
     return "uint16_t" if int_bits < 32 and high < 2**16 else "uint32_t"
 
 
+def is_unsigned(c_type: str) -> bool:
+    """True for the unsigned among the types of `TYPE_BYTES`."""
+    return c_type.startswith("u")
+
+
+def converted(operand: str, c_type: str, wanted: str) -> str:
+    """C text of ``operand``, of type ``c_type``, for arithmetic in ``wanted``: a change of sign is said by a cast."""
+    return operand if is_unsigned(c_type) == is_unsigned(wanted) else f"({wanted}){operand}"
+
+
 def literal(value: int) -> str:
     """A signed constant, in parentheses where it is negative."""
     if value == INT32_MIN:

@@ -14,7 +14,7 @@ import numpy as np
 
 from mip2mcu.export.drawing import START, STRIDE, Drawing, following
 from mip2mcu.export.layouts import Encoding
-from mip2mcu.export.literals import TYPE_BYTES, Column, Table, column, tables_in, word_table
+from mip2mcu.export.literals import TYPE_BYTES, Column, Table, column, tables_in, unsigned_column, word_table
 from mip2mcu.export.packing import WordArray, pack_bits
 from mip2mcu.export.probing import Probes, choose
 from mip2mcu.network import Network
@@ -85,7 +85,7 @@ def lower_selftest(network: Network, reads: Encoding, coded: Sequence[int] = ())
         start=START,
         stride=STRIDE,
         seeds=None if seeds == tuple(range(len(seeds))) else Table("selftest_seeds", "uint16_t", seeds),
-        low="0" if packed else column("selftest_low", drawing.low),
+        low="0" if packed else _low_column(drawing.low, network),
         span="1U" if packed else _span_column(drawing.span),
         fixed=_word_column("selftest_fixed", drawing.fixed) if packed else "0U",
         free=_word_column("selftest_free", drawing.free) if packed else "0U",
@@ -95,6 +95,12 @@ def lower_selftest(network: Network, reads: Encoding, coded: Sequence[int] = ())
         expected=expected,
         probes=probes,
     )
+
+
+def _low_column(low: IntArray, network: Network) -> Column:
+    """Of the sign of the inputs' C type."""
+    is_byte = network.input_low.min() >= 0 and network.input_high.max() <= 255
+    return (unsigned_column if is_byte else column)("selftest_low", low)
 
 
 def _span_column(span: IntArray) -> Column:

@@ -7,6 +7,7 @@ are cheap to multiply by, otherwise a unit after the other without a multiplicat
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -15,6 +16,7 @@ from mip2mcu.export.layouts.base import Encoding, LayerContext, Lowered, Profile
 from mip2mcu.export.layouts.straight_line import (
     Block,
     Part,
+    Read,
     Span,
     by_input,
     by_magnitude,
@@ -94,7 +96,7 @@ class UnrolledLayout:
             sum_low=low,
             sum_high=high,
             sum_type=accumulator,
-            supports=("not_inlined", "settle"),
+            supports=("not_inlined", "settle", *_converters(parts, accumulator)),
             code_bytes=effort.code_bytes,
             profile=_profile(order, effort),
         )
@@ -150,10 +152,27 @@ def _terms(weights: IntArray, order: Order, accumulator: str, value: str, contex
         if magnitude in order.factors:
             terms[magnitude] = f"{wide} * times{magnitude}"
         elif power_of_two and magnitude > 1 and not _signed(context):
-            terms[magnitude] = f"({wide} << {magnitude.bit_length() - 1})"
+            terms[magnitude] = _shifted(accumulator, magnitude.bit_length() - 1)
         else:
             terms[magnitude] = "value" if magnitude == 1 else f"{wide} * {magnitude}"
     return terms
+
+
+_CONVERTERS = {"int32_t": "signed_word", "int16_t": "signed_half"}
+"""Partials of ``templates/support/`` that convert a sum modulo a power of two, by their result."""
+
+
+def _shifted(accumulator: str, places: int) -> str:
+    """C text of the value, which is not negative, times a power of two; only unsigned numbers may be shifted."""
+    shifted = f"(u{accumulator})value << {places}"
+    return f"{_CONVERTERS[accumulator]}({shifted if accumulator == 'int32_t' else f'(u{accumulator})({shifted})'})"
+
+
+def _converters(parts: Sequence[Part], accumulator: str) -> tuple[str, ...]:
+    """The partials that `_shifted` needs in ``parts``."""
+    name = _CONVERTERS[accumulator]
+    reads = (step for part in parts for step in part.steps if isinstance(step, Read))
+    return (name,) if any(add.term.startswith(name) for read in reads for add in read.adds) else ()
 
 
 def _span(layer: Dense, order: Order, context: LayerContext) -> Span:

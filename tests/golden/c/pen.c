@@ -213,7 +213,7 @@ static void layer2_sums(
     uint32_t channel,
     int32_t sums[4])
 {
-    int32_t sum0 = layer2_bias[channel];
+    int32_t sum0 = (int32_t)layer2_bias[channel];
     int32_t sum1 = sum0;
     int32_t sum2 = sum0;
     int32_t sum3 = sum0;
@@ -310,7 +310,7 @@ static NOT_INLINED void layer4_apply(
         for (i = 0U; i < 2U; i++) {
             sum += (int32_t)row[i] * (int32_t)input[i];
         }
-        row += 2;
+        row = &row[2];
         output[j] = sum;
     }
 }
@@ -340,12 +340,14 @@ static int32_t first_minus_second(const int32_t values[PEN_SCORES])
         first = values[1];
         second = values[0];
     }
-    for (c = 2U; c < PEN_SCORES; c++) {
+    for (c = 2U; c < 3U; c++) {
         if (values[c] > first) {
             second = first;
             first = values[c];
-        } else if (values[c] > second) {
-            second = values[c];
+        } else {
+            if (values[c] > second) {
+                second = values[c];
+            }
         }
     }
     return first - second;
@@ -368,7 +370,7 @@ int pen_predict(
 
     (void)pen_sums(input, sums);
     largest = sums[0];
-    for (c = 1U; c < PEN_CLASSES; c++) {
+    for (c = 1U; c < 3U; c++) {
         if (sums[c] > largest) {
             largest = sums[c];
             best = c;
@@ -451,7 +453,7 @@ static NOT_INLINED uint32_t selftest_summed(
     uint32_t k;
 
     (void)pen_sums(input, sums);
-    for (k = 0U; k < PEN_SUMS; k++) {
+    for (k = 0U; k < 3U; k++) {
         hash = selftest_mix(hash, (uint32_t)sums[k]);
     }
     return hash;
@@ -466,7 +468,7 @@ static NOT_INLINED uint32_t selftest_scored(
     uint32_t k;
 
     (void)pen_scores(input, scores);
-    for (k = 0U; k < PEN_SCORES; k++) {
+    for (k = 0U; k < 3U; k++) {
         hash = selftest_mix(hash, (uint32_t)scores[k]);
     }
     return hash;
@@ -491,7 +493,7 @@ static void selftest_inputs(pen_input_t input[PEN_INPUT_LENGTH], uint32_t seed)
     uint32_t state = 0x2545F491U + (seed * 0x9E3779B9U);
     uint32_t i;
 
-    for (i = 0U; i < PEN_INPUT_LENGTH; i++) {
+    for (i = 0U; i < 48U; i++) {
         uint32_t drawn;
 
         state = selftest_next(state);
@@ -500,7 +502,7 @@ static void selftest_inputs(pen_input_t input[PEN_INPUT_LENGTH], uint32_t seed)
             drawn = (seed == 0U) ? 0U : 0xFFFFFFFFU;
         }
         drawn = ((drawn >> 16) * 256U) >> 16;
-        input[i] = (pen_input_t)(0 + (int32_t)drawn);
+        input[i] = (pen_input_t)drawn;
     }
 }
 

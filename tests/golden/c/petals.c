@@ -91,7 +91,7 @@ static void layer0_apply(
         SETTLE(total);
         total += (uint32_t)row[2] * x[2];
         SETTLE(total);
-        row += 3;
+        row = &row[3];
         sum = signed_word(total);
         /*@ admit exact_sum: -415 <= sum <= 354; */
         output[j] = sum;
@@ -108,7 +108,7 @@ int petals_quantize(
 
     /* Raw features 0 to 2: the clamped value, scaled to at most 8 bits. */
     for (f = 0U; f < 3U; f++) {
-        const int32_t low = quantizer0_low[f];
+        const int32_t low = (int32_t)quantizer0_low[f];
         const int32_t high = quantizer0_high[f];
         int32_t value = (int32_t)raw[feature];
         uint32_t scaled;
@@ -149,12 +149,14 @@ static int32_t first_minus_second(const int32_t values[PETALS_SCORES])
         first = values[1];
         second = values[0];
     }
-    for (c = 2U; c < PETALS_SCORES; c++) {
+    for (c = 2U; c < 3U; c++) {
         if (values[c] > first) {
             second = first;
             first = values[c];
-        } else if (values[c] > second) {
-            second = values[c];
+        } else {
+            if (values[c] > second) {
+                second = values[c];
+            }
         }
     }
     return first - second;
@@ -177,7 +179,7 @@ int petals_predict(
 
     (void)petals_sums(input, sums);
     largest = sums[0];
-    for (c = 1U; c < PETALS_CLASSES; c++) {
+    for (c = 1U; c < 3U; c++) {
         if (sums[c] > largest) {
             largest = sums[c];
             best = c;
@@ -262,7 +264,7 @@ static NOT_INLINED uint32_t selftest_summed(
     uint32_t k;
 
     (void)petals_sums(input, sums);
-    for (k = 0U; k < PETALS_SUMS; k++) {
+    for (k = 0U; k < 3U; k++) {
         hash = selftest_mix(hash, (uint32_t)sums[k]);
     }
     return hash;
@@ -277,7 +279,7 @@ static NOT_INLINED uint32_t selftest_scored(
     uint32_t k;
 
     (void)petals_scores(input, scores);
-    for (k = 0U; k < PETALS_SCORES; k++) {
+    for (k = 0U; k < 3U; k++) {
         hash = selftest_mix(hash, (uint32_t)scores[k]);
     }
     return hash;
@@ -302,7 +304,7 @@ static void selftest_inputs(petals_input_t input[PETALS_INPUT_LENGTH], uint32_t 
     uint32_t state = 0x2545F491U + (seed * 0x9E3779B9U);
     uint32_t i;
 
-    for (i = 0U; i < PETALS_INPUT_LENGTH; i++) {
+    for (i = 0U; i < 3U; i++) {
         uint32_t drawn;
 
         state = selftest_next(state);
@@ -311,7 +313,7 @@ static void selftest_inputs(petals_input_t input[PETALS_INPUT_LENGTH], uint32_t 
             drawn = (seed == 0U) ? 0U : 0xFFFFFFFFU;
         }
         drawn = ((drawn >> 16) * selftest_span[i]) >> 16;
-        input[i] = (petals_input_t)(0 + (int32_t)drawn);
+        input[i] = (petals_input_t)drawn;
     }
 }
 
@@ -320,7 +322,7 @@ static uint32_t selftest_quantized(const petals_input_t input[PETALS_INPUT_LENGT
 {
     uint32_t i;
 
-    for (i = 0U; i < PETALS_INPUT_LENGTH; i++) {
+    for (i = 0U; i < 3U; i++) {
         hash = selftest_mix(hash, (uint32_t)input[i]);
     }
     return hash;
@@ -332,11 +334,13 @@ static NOT_INLINED uint32_t selftest_drawn(petals_input_t input[PETALS_INPUT_LEN
     petals_raw_t raw[PETALS_RAW_FEATURES];
     uint32_t f;
 
-    for (f = 0U; f < PETALS_RAW_FEATURES; f++) {
+    for (f = 0U; f < 3U; f++) {
+        uint32_t magnitude;
         int32_t value;
 
         state = selftest_next(state);
-        value = (int32_t)((state >> 17) >> (state & 15U));
+        magnitude = (state >> 17) >> (state & 15U);
+        value = (int32_t)magnitude;
         if ((state & 0x100U) != 0U) {
             value = -value;
         }

@@ -51,7 +51,7 @@ static void layer0_apply(
         for (i = 0U; i < 3U; i++) {
             sum += (int32_t)row[i] * (int32_t)input[i];
         }
-        row += 3;
+        row = &row[3];
         output[j] = sum;
     }
 }
@@ -76,12 +76,14 @@ static int32_t first_minus_second(const int32_t values[SUBSETS_SCORES])
         first = values[1];
         second = values[0];
     }
-    for (c = 2U; c < SUBSETS_SCORES; c++) {
+    for (c = 2U; c < 4U; c++) {
         if (values[c] > first) {
             second = first;
             first = values[c];
-        } else if (values[c] > second) {
-            second = values[c];
+        } else {
+            if (values[c] > second) {
+                second = values[c];
+            }
         }
     }
     return first - second;
@@ -103,10 +105,10 @@ static void next_member(uint32_t member[3])
     uint32_t k = 2U;
     uint32_t c;
 
-    while ((k > 0U) && (member[k] == SUBSETS_CLASSES - 3 + k)) {
+    while ((k > 0U) && (member[k] == (1U + k))) {
         k--;
     }
-    if (member[k] < SUBSETS_CLASSES - 3 + k) {
+    if (member[k] < (1U + k)) {
         c = member[k];
         for (; k < 3U; k++) {
             c++;
@@ -137,11 +139,11 @@ static void count_votes(
     uint32_t member[3];
     uint32_t m;
 
-    clear(votes, SUBSETS_CLASSES);
+    clear(votes, 4U);
     first_member(member);
     for (m = 0U; m < 4U; m++) {
         votes[member[chosen(sums)]]++;
-        sums += 3;
+        sums = &sums[3];
         next_member(member);
     }
 }
@@ -169,7 +171,7 @@ static int decide_subset(
         if (tied == 3U) {
             winner = member[chosen(sums)];
         }
-        sums += 3;
+        sums = &sums[3];
         next_member(member);
     }
     return (int)winner;
@@ -178,9 +180,12 @@ static int decide_subset(
 /* A class's sum in a member minus the largest other sum of the member. */
 static int32_t lead(const int32_t own[3], uint32_t position)
 {
-    uint32_t rival = (position == 0U) ? 1U : 0U;
+    uint32_t rival = 0U;
     uint32_t k;
 
+    if (position == 0U) {
+        rival = 1U;
+    }
     for (k = 0U; k < 3U; k++) {
         if ((k != position) && (own[k] > own[rival])) {
             rival = k;
@@ -204,16 +209,16 @@ static int decide_by_margin(
     uint32_t m;
     uint32_t k;
 
-    clear(strengths, SUBSETS_CLASSES);
+    clear(strengths, 4U);
     first_member(member);
     for (m = 0U; m < 4U; m++) {
         for (k = 0U; k < 3U; k++) {
             strengths[member[k]] += lead(sums, k);
         }
-        sums += 3;
+        sums = &sums[3];
         next_member(member);
     }
-    for (m = 0U; m < SUBSETS_CLASSES; m++) {
+    for (m = 0U; m < 4U; m++) {
         if ((votes[m] == most) && (strengths[m] > strengths[best])) {
             best = m;
         }
@@ -244,13 +249,13 @@ int subsets_predict(
 
     (void)subsets_sums(input, sums);
     count_votes(sums, votes);
-    for (c = 0U; c < SUBSETS_CLASSES; c++) {
+    for (c = 0U; c < 4U; c++) {
         if (votes[c] > most) {
             most = votes[c];
             winner = c;
         }
     }
-    for (c = 0U; c < SUBSETS_CLASSES; c++) {
+    for (c = 0U; c < 4U; c++) {
         if (votes[c] == most) {
             tied++;
         }
@@ -341,7 +346,7 @@ static NOT_INLINED uint32_t selftest_summed(
     uint32_t k;
 
     (void)subsets_sums(input, sums);
-    for (k = 0U; k < SUBSETS_SUMS; k++) {
+    for (k = 0U; k < 12U; k++) {
         hash = selftest_mix(hash, (uint32_t)sums[k]);
     }
     return hash;
@@ -356,7 +361,7 @@ static NOT_INLINED uint32_t selftest_scored(
     uint32_t k;
 
     (void)subsets_scores(input, scores);
-    for (k = 0U; k < SUBSETS_SCORES; k++) {
+    for (k = 0U; k < 4U; k++) {
         hash = selftest_mix(hash, (uint32_t)scores[k]);
     }
     return hash;
@@ -381,7 +386,7 @@ static void selftest_inputs(subsets_input_t input[SUBSETS_INPUT_LENGTH], uint32_
     uint32_t state = 0x2545F491U + (seed * 0x9E3779B9U);
     uint32_t i;
 
-    for (i = 0U; i < SUBSETS_INPUT_LENGTH; i++) {
+    for (i = 0U; i < 3U; i++) {
         uint32_t drawn;
 
         state = selftest_next(state);
@@ -390,7 +395,7 @@ static void selftest_inputs(subsets_input_t input[SUBSETS_INPUT_LENGTH], uint32_
             drawn = (seed == 0U) ? 0U : 0xFFFFFFFFU;
         }
         drawn = ((drawn >> 16) * selftest_span[i]) >> 16;
-        input[i] = (subsets_input_t)(selftest_low[i] + (int32_t)drawn);
+        input[i] = (subsets_input_t)((int32_t)drawn + selftest_low[i]);
     }
 }
 

@@ -85,14 +85,14 @@ static NOT_INLINED void layer0_apply(
         count = lanes & 65535U;
         /*@ admit bits_that_count: count <= 6; */
         sum = layer0_offset[j] + (int32_t)count;
-        word = (word >> 1) | ((uint32_t)(sum >= 0) << 31);
+        word = (word >> 1) | ((sum >= 0) ? 0x80000000U : 0U);
         if ((j + 1U) < 3U) {
             count = (lanes >> 16);
             /*@ admit bits_that_count: count <= 6; */
             sum = layer0_offset[j + 1U] + (int32_t)count;
-            word = (word >> 1) | ((uint32_t)(sum >= 0) << 31);
+            word = (word >> 1) | ((sum >= 0) ? 0x80000000U : 0U);
         }
-        row += 2;
+        row = &row[2];
     }
     output[0] = word >> 29;
 }
@@ -119,23 +119,23 @@ static NOT_INLINED void layer1_apply(
 
         count = lanes & 255U;
         /*@ admit bits_that_count: count <= 3; */
-        sum = (-3) + (int32_t)(count * 2U);
+        sum = (-3) + ((int32_t)count * 2);
         output[j] = sum;
         count = (lanes >> 8) & 255U;
         /*@ admit bits_that_count: count <= 3; */
-        sum = (-3) + (int32_t)(count * 2U);
+        sum = (-3) + ((int32_t)count * 2);
         output[(j + 1U)] = sum;
         count = (lanes >> 16) & 255U;
         /*@ admit bits_that_count: count <= 3; */
-        sum = (-3) + (int32_t)(count * 2U);
+        sum = (-3) + ((int32_t)count * 2);
         output[(j + 2U)] = sum;
         if ((j + 3U) < 3U) {
             count = (lanes >> 24);
             /*@ admit bits_that_count: count <= 3; */
-            sum = (-3) + (int32_t)(count * 2U);
+            sum = (-3) + ((int32_t)count * 2);
             output[(j + 3U)] = sum;
         }
-        row += 1;
+        row = &row[1];
     }
 }
 
@@ -158,7 +158,7 @@ int weather_quantize(
 
             feature++;
             for (k = 0U; k < 3U; k++) {
-                word = (word >> 1) | ((uint32_t)(value >= *threshold) << 31);
+                word = (word >> 1) | ((value >= (int32_t)*threshold) ? 0x80000000U : 0U);
                 position++;
                 threshold++;
             }
@@ -173,7 +173,7 @@ int weather_quantize(
 
         feature++;
         for (k = 0U; k < 4U; k++) {
-            word = (word >> 1) | ((uint32_t)(value == (int32_t)k) << 31);
+            word = (word >> 1) | ((value == (int32_t)k) ? 0x80000000U : 0U);
             position++;
         }
     }
@@ -189,7 +189,7 @@ int weather_pack(
     uint32_t i;
 
     for (i = 10U; i != 0U; i--) {
-        rest = (rest << 1) | (uint32_t)(bits[i - 1U] != 0U);
+        rest = (rest << 1) | ((bits[i - 1U] != 0U) ? 1U : 0U);
     }
     input[0] = rest;
     return 0;
@@ -217,12 +217,14 @@ static int32_t first_minus_second(const int32_t values[WEATHER_SCORES])
         first = values[1];
         second = values[0];
     }
-    for (c = 2U; c < WEATHER_SCORES; c++) {
+    for (c = 2U; c < 3U; c++) {
         if (values[c] > first) {
             second = first;
             first = values[c];
-        } else if (values[c] > second) {
-            second = values[c];
+        } else {
+            if (values[c] > second) {
+                second = values[c];
+            }
         }
     }
     return first - second;
@@ -237,9 +239,9 @@ static void count_votes(
     uint32_t a;
     uint32_t b;
 
-    clear(votes, WEATHER_CLASSES);
-    for (a = 0U; a < WEATHER_CLASSES; a++) {
-        for (b = a + 1U; b < WEATHER_CLASSES; b++) {
+    clear(votes, 3U);
+    for (a = 0U; a < 3U; a++) {
+        for (b = a + 1U; b < 3U; b++) {
             const uint32_t winner = (sums[m] >= 0) ? a : b;
 
             votes[winner]++;
@@ -259,8 +261,8 @@ static int decide_pair(
     uint32_t a;
     uint32_t b;
 
-    for (a = 0U; a < WEATHER_CLASSES; a++) {
-        for (b = a + 1U; b < WEATHER_CLASSES; b++) {
+    for (a = 0U; a < 3U; a++) {
+        for (b = a + 1U; b < 3U; b++) {
             if ((votes[a] == most) && (votes[b] == most)) {
                 winner = (sums[m] >= 0) ? a : b;
             }
@@ -293,13 +295,13 @@ int weather_predict(
 
     (void)weather_sums(input, sums);
     count_votes(sums, votes);
-    for (c = 0U; c < WEATHER_CLASSES; c++) {
+    for (c = 0U; c < 3U; c++) {
         if (votes[c] > most) {
             most = votes[c];
             winner = c;
         }
     }
-    for (c = 0U; c < WEATHER_CLASSES; c++) {
+    for (c = 0U; c < 3U; c++) {
         if (votes[c] == most) {
             tied++;
         }
@@ -385,7 +387,7 @@ static NOT_INLINED uint32_t selftest_summed(
     uint32_t k;
 
     (void)weather_sums(input, sums);
-    for (k = 0U; k < WEATHER_SUMS; k++) {
+    for (k = 0U; k < 3U; k++) {
         hash = selftest_mix(hash, (uint32_t)sums[k]);
     }
     return hash;
@@ -400,7 +402,7 @@ static NOT_INLINED uint32_t selftest_scored(
     uint32_t k;
 
     (void)weather_scores(input, scores);
-    for (k = 0U; k < WEATHER_SCORES; k++) {
+    for (k = 0U; k < 3U; k++) {
         hash = selftest_mix(hash, (uint32_t)scores[k]);
     }
     return hash;
@@ -424,7 +426,7 @@ static void selftest_inputs(weather_input_t input[WEATHER_INPUT_LENGTH], uint32_
     uint32_t state = 0x2545F491U + (seed * 0x9E3779B9U);
     uint32_t i;
 
-    for (i = 0U; i < WEATHER_INPUT_LENGTH; i++) {
+    for (i = 0U; i < 1U; i++) {
         uint32_t drawn;
         uint32_t thin;
 
@@ -446,7 +448,7 @@ static uint32_t selftest_quantized(const weather_input_t input[WEATHER_INPUT_LEN
 {
     uint32_t i;
 
-    for (i = 0U; i < WEATHER_INPUT_LENGTH; i++) {
+    for (i = 0U; i < 1U; i++) {
         hash = selftest_mix(hash, (uint32_t)input[i]);
     }
     return hash;
@@ -458,11 +460,13 @@ static NOT_INLINED uint32_t selftest_drawn(weather_input_t input[WEATHER_INPUT_L
     weather_raw_t raw[WEATHER_RAW_FEATURES];
     uint32_t f;
 
-    for (f = 0U; f < WEATHER_RAW_FEATURES; f++) {
+    for (f = 0U; f < 4U; f++) {
+        uint32_t magnitude;
         int32_t value;
 
         state = selftest_next(state);
-        value = (int32_t)((state >> 17) >> (state & 15U));
+        magnitude = (state >> 17) >> (state & 15U);
+        value = (int32_t)magnitude;
         if ((state & 0x100U) != 0U) {
             value = -value;
         }
