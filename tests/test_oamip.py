@@ -2,11 +2,15 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from mip2mcu.errors import SolverError, UsageError
 from mip2mcu.mip.solver import Solver, solve_matrix
 from mip2mcu.prune.arrays import from_weights
-from mip2mcu.prune.decoupling import Scoring, oamip, oamip_scores
+from mip2mcu.prune.decoupling import Scoring, backward_starts, oamip, oamip_scores
+from mip2mcu.prune.float_network import FloatPool, window_counts
+from mip2mcu.prune.heads import head_layers, mean_pool_to, with_head
 from mip2mcu.prune.linear import Builder, intervals, rows_of
 from mip2mcu.prune.oamip import Batch, class_batch, score_batch, score_model, unsure_batch
 from mip2mcu.prune.selection import Problem, counts_for
@@ -118,15 +122,56 @@ def test_the_batch_holds_one_image_a_class_of_those_least_sure():
 
 
 @pytest.mark.parametrize("make", [dense_network, conv_network])
-@pytest.mark.parametrize("decouple", ["none", "classes", "layers"])
-def test_decoupled_scores_cover_every_layer(make, decouple):
+@pytest.mark.parametrize("decouple", ["none", "classes", "layers", "backward"])
+def test_decoupled_scores_cover_every_layer(make, decouple, monkeypatch):
+    monkeypatch.setattr("mip2mcu.prune.heads.STEPS", 20)
     network = make()
     asked = problem(network, solver=Solver(time_limit=20))
     scores, solves = oamip_scores(asked, Scoring(decouple))
     assert [len(own) for own in scores] == list(network.widths)
     assert all(0 <= own.min() <= own.max() <= 1 for own in scores)
-    assert len(solves) == {"none": 1, "classes": len(np.unique(asked.labels)), "layers": len(network.widths)}[decouple]
+    classes, layers = len(np.unique(asked.labels)), len(network.widths)
+    backward = len(backward_starts(layers))
+    assert len(solves) == {"none": 1, "classes": classes, "layers": layers, "backward": backward}[decouple]
     assert tuple(len(own) for own in oamip(asked, Scoring(decouple)).kept) == asked.counts
+
+
+def test_backward_begins_at_the_third_last_layer_and_takes_two_more_at_a_time():
+    assert [backward_starts(hidden) for hidden in range(7)] == [[], [0], [0], [0], [1, 0], [2, 0], [3, 1, 0]]
+
+
+def test_backward_is_one_program_on_networks_of_three_hidden_layers_and_prunes_between_programs_on_deeper_ones():
+    shallow, deep = problem(dense_network((6, 5, 4, 4, 3))), problem(dense_network((6, 5, 4, 4, 4, 3)))
+    whole, backward = (oamip_scores(shallow, Scoring(d))[0] for d in ("none", "backward"))
+    assert all(a == pytest.approx(b, abs=1e-3) for a, b in zip(whole, backward, strict=True))
+    assert [record.stage for record in oamip_scores(deep, Scoring("backward"))[1]] == [
+        "scores from layer 1 on",
+        "scores from layer 0 on",
+    ]
+
+
+def test_a_head_has_the_published_layers():
+    pool, conv, second, dense, last = head_layers((6, 28, 28), 10)
+    assert (pool, second) == (FloatPool((4, 4), (4, 4), True), FloatPool((4, 4), (3, 3), True))
+    assert [conv.weights.shape, dense.weights.shape, last.weights.shape] == [(6, 6, 1, 1), (24, 24), (10, 24)]
+    assert [layer.weights.shape for layer in head_layers((7,), 3)] == [(7, 7), (3, 7)]
+
+
+@given(st.integers(1, 60), st.integers(1, 60))
+def test_mean_pools_reach_every_value(side, wanted):
+    wanted = min(side, wanted)
+    pool = mean_pool_to((side, side), [wanted, 1])
+    assert window_counts((side, side), pool.window, pool.stride) == (wanted, 1)
+    assert pool.stride[0] * (wanted - 1) + pool.window[0] == side
+
+
+def test_a_head_learns_the_classes_from_one_layer():
+    network = dense_network()
+    data = labelled_by(network, rows=600)
+    block = with_head(network, 0, data.inputs.astype(float), data.labels)
+    assert block.layers[0] is network.layers[0]
+    chance = np.bincount(data.labels).max() / data.rows
+    assert block.accuracy(data.inputs, data.labels) > chance + 0.2
 
 
 def test_results_do_not_depend_on_the_number_of_workers():
@@ -136,7 +181,8 @@ def test_results_do_not_depend_on_the_number_of_workers():
 
 
 def test_scoring_options_that_cannot_be_meant():
-    for options in ({"decouple": "pixels"}, {"images": 0}, {"loss_weight": 0.0}):
+    nan = float("nan")
+    for options in ({"decouple": "pixels"}, {"images": 0}, {"loss_weight": 0.0}, {"threshold": nan}, {"threshold": 2}):
         with pytest.raises(UsageError):
             Scoring(**options)
 

@@ -59,7 +59,7 @@ def solve_with_cuts(
         except NoSolutionError:
             if done == 0:
                 raise
-            status = "time limit"  # in the middle of a round: the one before stands
+            status = "interrupted" if stop() else "time limit"  # in the middle of a round: the one before stands
             break
         nodes, bound = nodes + outcome.nodes, max(bound, outcome.bound)
         if outcome.status != "optimal":

@@ -1,32 +1,33 @@
-"""OAMIP scores of whole networks: on one batch, class by class, or layer by layer with auxiliary heads.
+"""OAMIP scores of whole networks: on one batch, class by class, layer by layer, or from the output backward.
 
     none      one program for one image of each class, those that are classified correctly with least certainty
     classes   one program a class on a few of its images; a unit's score is the mean
-    layers    one program a layer, for the layer with a head of its own that was trained on its activations; the last
-              layer has the rest of the network
+    layers    one program a layer, for the layer with an auxiliary head (`mip2mcu.prune.heads`); the last layer has the
+              rest of the network
+    backward  the last three layers first, then two more at a time towards the input, each time with what stands behind
+              them already pruned; on networks of up to three hidden layers the same as "none"
 
-The programs of the last two are independent: they run side by side.
+The programs of "classes" and "layers" are independent: they run side by side.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
 from mip2mcu.errors import UsageError
 from mip2mcu.mip.solver import Solve, Solver
 from mip2mcu.parallel import Context, executor
-from mip2mcu.prune.float_network import FloatArray, FloatDense, FloatLayer, FloatNetwork, FloatPool
+from mip2mcu.prune.float_network import FloatArray, FloatNetwork
+from mip2mcu.prune.heads import rest, with_head
+from mip2mcu.prune.linear import intervals
 from mip2mcu.prune.oamip import LOSS_WEIGHT, Batch, class_batch, score_batch, unsure_batch
+from mip2mcu.prune.removal import removed
 from mip2mcu.prune.selection import Problem, Selection, above, best_of
-from mip2mcu.prune.training import Training, random_network, trained
 
-DECOUPLINGS = ("none", "classes", "layers")
-HEAD_SIDE = 2
-"""Rows and columns that channels are averaged to before an auxiliary head."""
-HEAD_ROWS = 5000
-"""Most rows that a head is trained on."""
+DECOUPLINGS = ("none", "classes", "layers", "backward")
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,8 @@ class Scoring:
             raise UsageError(f"decoupling by {self.decouple!r} is unknown, choose one of {', '.join(DECOUPLINGS)}")
         if self.images < 1 or not self.loss_weight > 0:
             raise UsageError("scores need at least one image a class and a positive weight of the loss")
+        if self.threshold is not None and not 0 < self.threshold <= 1:
+            raise UsageError(f"scores lie between 0 and 1, a threshold of {self.threshold:g} keeps all or none")
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,13 +71,13 @@ class _Task:
 def oamip(problem: Problem, scoring: Scoring = Scoring()) -> Selection:
     """The units with the highest scores."""
     scores, solves = oamip_scores(problem, scoring)
-    if scoring.threshold is not None:
-        return above(scores, scoring.threshold, solves)
-    return best_of(scores, problem.counts, solves)
+    return _chosen(scores, problem.counts, scoring, solves)
 
 
 def oamip_scores(problem: Problem, scoring: Scoring) -> tuple[tuple[FloatArray, ...], tuple[Solve, ...]]:
     """Scores (units,) of each prunable layer, and the solves."""
+    if scoring.decouple == "backward":
+        return _backward(problem, scoring)
     tasks = {"none": _whole, "classes": _by_class, "layers": _by_layer}[scoring.decouple](problem, scoring)
     with executor(min(problem.workers, len(tasks))) as run:
         results = run.map(
@@ -85,6 +88,14 @@ def oamip_scores(problem: Problem, scoring: Scoring) -> tuple[tuple[FloatArray, 
         return tuple(scores[0] for scores, _ in results), solves
     means = [np.mean([scores[layer] for scores, _ in results], axis=0) for layer in range(len(results[0][0]))]
     return tuple(means), solves
+
+
+def _chosen(
+    scores: Sequence[FloatArray], counts: Sequence[int], scoring: Scoring, solves: Sequence[Solve] = ()
+) -> Selection:
+    if scoring.threshold is not None:
+        return above(scores, scoring.threshold, solves)
+    return best_of(scores, counts, solves)
 
 
 def _scored(task: _Task, context: Context) -> tuple[tuple[FloatArray, ...], Solve]:
@@ -126,37 +137,60 @@ def _by_layer(problem: Problem, scoring: Scoring) -> list[_Task]:
     batch = unsure_batch(network, problem.inputs, problem.labels, problem.seed)
     tasks = []
     for k in network.prunable:
-        into = network.into(k, batch.inputs).reshape(len(batch.labels), -1)
-        block = _rest(network, k) if k == network.prunable[-1] else _with_head(problem, k)
-        tasks.append(_Task(block, (0,), Batch(into, batch.labels), scoring, problem.solver, f"scores of layer {k}"))
+        if k == network.prunable[-1]:
+            block = rest(network, k)
+        else:
+            block = with_head(network, k, problem.inputs, problem.labels, problem.seed, problem.stop)
+        into = _batch_into(network, k, batch)
+        tasks.append(_Task(block, (0,), into, scoring, problem.solver, f"scores of layer {k}"))
     return tasks
 
 
-def _rest(network: FloatNetwork, k: int) -> FloatNetwork:
-    return replace(network, layers=network.layers[k:], input_shape=network.shapes[k])
-
-
-def _with_head(problem: Problem, k: int) -> FloatNetwork:
-    """Layer ``k`` and a linear classifier that was trained on its activations, channels averaged to few points."""
-    network = problem.network
-    rows = np.unique(np.linspace(0, len(problem.inputs) - 1, HEAD_ROWS).round().astype(np.int64))
-    layer = network.at(k)
-    shape = network.shapes[k + 1]
-    pools: tuple[FloatLayer, ...] = ()
-    if len(shape) == 3 and min(shape[1:]) > HEAD_SIDE:
-        window = (shape[1] // HEAD_SIDE, shape[2] // HEAD_SIDE)
-        pools = (FloatPool(window, window, average=True),)
-    values = network.into(k + 1, problem.inputs[rows])
-    for pool in pools:
-        values = pool.forward(values)
-    features = values.reshape(len(values), -1)
-    classes = network.at(network.weighted[-1]).units
-    blank = FloatDense(np.zeros((classes, features.shape[1])), np.zeros(classes), relu=False)
-    head = trained(
-        random_network((blank,), (features.shape[1],), problem.seed),
-        features,
-        problem.labels[rows],
-        Training(epochs=10, rate=0.01, seed=problem.seed),
-        problem.stop,
+def _batch_into(network: FloatNetwork, k: int, batch: Batch) -> Batch:
+    """What layer ``k`` reads for ``batch``, within the intervals that the whole network gives."""
+    into, low, high = (
+        values.reshape(len(batch.labels), -1)
+        for values in (network.into(k, batch.inputs), *intervals(network, *batch.box).into[k])
     )
-    return FloatNetwork((layer, *pools, head.layers[0]), network.shapes[k])
+    return Batch(into, batch.labels, low, high)
+
+
+def _backward(problem: Problem, scoring: Scoring) -> tuple[tuple[FloatArray, ...], tuple[Solve, ...]]:
+    """Scores found from the output backward, in networks whose later layers are pruned by the scores before."""
+    network, hidden = problem.network, len(problem.network.prunable)
+    scores: list[FloatArray] = [np.ones(width) for width in network.widths]
+    solves = []
+    starts = backward_starts(hidden)
+    limit = problem.solver.time_limit
+    solver = problem.solver.within(None if limit is None else limit / max(1, len(starts)))
+    batch = unsure_batch(network, problem.inputs, problem.labels, problem.seed)
+    for first, end in zip(starts, [hidden, *starts], strict=False):
+        k = network.prunable[first]
+        block = rest(network, k)
+        found, record = score_batch(
+            block,
+            _batch_into(network, k, batch),
+            solver,
+            loss_weight=scoring.loss_weight,
+            relaxed=scoring.relaxed,
+            scored=block.prunable[: end - first],
+            stage=f"scores from layer {k} on",
+            listener=problem.listener,
+            stop=problem.stop,
+        )
+        solves.append(record)
+        scores[first:end] = found
+        kept = [np.arange(width) for width in network.widths]
+        kept[first:end] = _chosen(found, problem.counts[first:end], scoring).kept
+        network = removed(network, kept)
+    return tuple(scores), tuple(solves)
+
+
+def backward_starts(hidden: int) -> list[int]:
+    """Where the programs of "backward" begin among ``hidden`` layers: the third last, then every second one, the first.
+
+    >>> backward_starts(6)
+    [3, 1, 0]
+    """
+    starts = list(range(hidden - 3, -1, -2))
+    return starts if 0 in starts else [*starts, 0] if hidden else []

@@ -45,10 +45,29 @@ _SMALLEST = 1e-9
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """Images (rows, inputs) and their classes (rows,)."""
+    """Images (rows, inputs) and their classes (rows,).
+
+    The program's bounds hold for inputs between ``low`` and ``high`` (rows, inputs); default: `SLACK` around them.
+    """
 
     inputs: FloatArray
     labels: IntArray
+    low: FloatArray | None = None
+    high: FloatArray | None = None
+
+    @property
+    def box(self) -> tuple[FloatArray, FloatArray]:
+        """The ends of the inputs."""
+        slack = slack_of(self.inputs)
+        return (
+            self.inputs - slack if self.low is None else self.low,
+            self.inputs + slack if self.high is None else self.high,
+        )
+
+
+def slack_of(inputs: FloatArray) -> float:
+    """By how much ``inputs`` may move."""
+    return SLACK * max(float(np.abs(inputs).max(initial=0.0)), 1e-30)
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,8 +119,7 @@ def score_model(
 ) -> ScoreModel:
     """The program of `score_batch` with the first tangents of the loss, which touch it at the network's own scores."""
     scored = network.prunable if scored is None else tuple(scored)
-    slack = SLACK * max(float(np.abs(batch.inputs).max(initial=0.0)), 1e-30)
-    bounds = intervals(network, batch.inputs - slack, batch.inputs + slack)
+    bounds = intervals(network, *batch.box)
     build = Builder()
     scores = {k: build.variables(network.at(k).units, 0.0, 1.0) for k in scored}
     _add_penalty(build, network, scores)
