@@ -30,10 +30,11 @@ from mip2mcu.dataset import Dataset
 from mip2mcu.evaluation import evaluate
 from mip2mcu.mip.solver import Solver
 from mip2mcu.prune import FloatNetwork, Scoring, fitted_to, from_sklearn, quantise, read_onnx
+from mip2mcu.prune.budget import counts_for
 from mip2mcu.prune.decoupling import oamip
 from mip2mcu.prune.reconstruct import reconstruction
 from mip2mcu.prune.removal import REPAIRS, pruned
-from mip2mcu.prune.selection import Problem, Selection, by_chance, by_magnitude, by_spread, counts_for
+from mip2mcu.prune.selection import Problem, Selection, by_chance, by_magnitude, by_spread
 from mip2mcu.prune.subset import best_subset
 from mip2mcu.verify import verify
 

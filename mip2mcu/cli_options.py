@@ -27,6 +27,16 @@ def numbers(text: str, option: str) -> tuple[int, ...]:
         raise UsageError(f"{option} {text!r} is not a list of whole numbers such as 8,4") from None
 
 
+def low_high(text: str | None, option: str) -> tuple[int, int] | None:
+    """The ends of a range from a text such as ``0,255``; None where there is none."""
+    if text is None:
+        return None
+    ends = numbers(text, option)
+    if len(ends) != 2 or ends[0] > ends[1]:
+        raise UsageError(f"{option} {text!r} is not LOW,HIGH such as 0,255")
+    return ends[0], ends[1]
+
+
 def say(as_json: bool) -> Callable[[str], None]:
     """Prints text, or nothing where JSON is wanted."""
     return (lambda _: None) if as_json else click.echo

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mip2mcu import console
-from mip2mcu.cli_options import JSON, LABEL, numbers, say
+from mip2mcu.cli_options import JSON, LABEL, low_high, numbers, say
 from mip2mcu.dataset import CODINGS, Dataset
 from mip2mcu.errors import UsageError
 from mip2mcu.evaluation import Evaluation, evaluate
-from mip2mcu.files import check_writable
+from mip2mcu.model_file import check_place
 from mip2mcu.network import Network
 from mip2mcu.progress import Listener, Progress, Stop, stop_on_interrupt
 from mip2mcu.selection import medoids as central_rows
@@ -125,7 +125,7 @@ def train_command(
     """
     from mip2mcu.train import formulation_named, train, write_models  # noqa: PLC0415  (Pyomo loads only where it is needed)
 
-    check_writable(out)
+    check_place(out)
     named = {
         "weight_bound": weight_bound, "weights": weights, "objective": objective, "compress": compress, "alpha": alpha,
         "batches": batches, "batch_rows": batch_rows, "method": method,
@@ -133,7 +133,7 @@ def train_command(
     }  # fmt: skip
     chosen = formulation_named(formulation, _formulation_options(hidden, named, options))
     tell = say(as_json)
-    training, held_out = _read(data, test, holdout, label, coding, bits, _range(input_range), seed)
+    training, held_out = _read(data, test, holdout, label, coding, bits, low_high(input_range, "--input-range"), seed)
     training = _prepared(training, shape, medoids, seed)
     _introduce(tell, data, training)
     if write_model is not None:
@@ -218,15 +218,6 @@ def _prepared(training: Dataset, shape: str | None, count: int | None, seed: int
 
 
 # ---- options -------------------------------------------------------------------------------------------------------
-
-
-def _range(text: str | None) -> tuple[int, int] | None:
-    if text is None:
-        return None
-    ends = numbers(text, "--input-range")
-    if len(ends) != 2 or ends[0] > ends[1]:
-        raise UsageError(f"--input-range {text!r} is not LOW,HIGH such as 0,255")
-    return ends[0], ends[1]
 
 
 def _value(text: str) -> bool | int | float | str:

@@ -18,7 +18,8 @@ from typing import Any, TypeVar
 import numpy as np
 
 from mip2mcu.decisions import CLASS_LIMIT, Argmax, Decision, Sign, Vote
-from mip2mcu.errors import ModelError
+from mip2mcu.errors import ModelError, UsageError
+from mip2mcu.files import check_writable
 from mip2mcu.filters import Edges, Smooth
 from mip2mcu.layers import (
     BIAS_LIMIT,
@@ -99,6 +100,17 @@ def render(document: Mapping[str, Any]) -> str:
     text = json.dumps({**document, "sha256": digest(document)}, sort_keys=True, indent=1, ensure_ascii=False)
     number_list = re.compile(r"\[\s*(-?\d+(?:,\s+-?\d+)*)\s*\]")
     return number_list.sub(lambda m: "[" + re.sub(r"\s+", " ", m.group(1)) + "]", text) + "\n"
+
+
+def check_place(path: str | Path) -> None:
+    """Raise `UsageError` where no model file can be written at ``path``, or a file of another kind would be lost."""
+    place = check_writable(path)
+    try:
+        content = place.read_bytes() if place.exists() else b""
+    except OSError as error:
+        raise UsageError(f"cannot read {place}, which is in the way: {error.strerror}") from None
+    if content and not re.search(rb'"format"\s*:\s*"%s"' % FORMAT.encode(), content):
+        raise UsageError(f"{place} is no model file and is not replaced: choose another name, or remove it")
 
 
 def parse(path: str | Path) -> dict[str, Any]:

@@ -8,12 +8,13 @@ from hypothesis import strategies as st
 from mip2mcu.errors import SolverError, UsageError
 from mip2mcu.mip.solver import Solver, solve_matrix
 from mip2mcu.prune.arrays import from_weights
+from mip2mcu.prune.budget import counts_for
 from mip2mcu.prune.decoupling import Scoring, backward_starts, oamip, oamip_scores
 from mip2mcu.prune.float_network import FloatPool, window_counts
 from mip2mcu.prune.heads import head_layers, mean_pool_to, with_head
 from mip2mcu.prune.linear import Builder, intervals, rows_of
 from mip2mcu.prune.oamip import Batch, class_batch, score_batch, score_model, unsure_batch
-from mip2mcu.prune.selection import Problem, counts_for
+from mip2mcu.prune.selection import Problem
 from tests.float_networks import conv_network, dense_network, labelled_by
 
 
@@ -154,7 +155,7 @@ def test_a_head_has_the_published_layers():
     pool, conv, second, dense, last = head_layers((6, 28, 28), 10)
     assert (pool, second) == (FloatPool((4, 4), (4, 4), True), FloatPool((4, 4), (3, 3), True))
     assert [conv.weights.shape, dense.weights.shape, last.weights.shape] == [(6, 6, 1, 1), (24, 24), (10, 24)]
-    assert [layer.weights.shape for layer in head_layers((7,), 3)] == [(7, 7), (3, 7)]
+    assert [layer.weights.shape for layer in head_layers((7,), 3)] == [(3, 7)]
 
 
 @given(st.integers(1, 60), st.integers(1, 60))
@@ -166,12 +167,12 @@ def test_mean_pools_reach_every_value(side, wanted):
 
 
 def test_a_head_learns_the_classes_from_one_layer():
-    network = dense_network()
+    network = dense_network((6, 32, 3))
     data = labelled_by(network, rows=600)
     block = with_head(network, 0, data.inputs.astype(float), data.labels)
     assert block.layers[0] is network.layers[0]
     chance = np.bincount(data.labels).max() / data.rows
-    assert block.accuracy(data.inputs, data.labels) > chance + 0.2
+    assert block.accuracy(data.inputs, data.labels) > chance + 0.1
 
 
 def test_results_do_not_depend_on_the_number_of_workers():

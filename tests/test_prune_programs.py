@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from mip2mcu.mip.solver import Solver, lp_text
+from mip2mcu.prune.budget import counts_for
 from mip2mcu.prune.reconstruct import Budget, chosen_units, given_by, reconstruction, removal_model
 from mip2mcu.prune.removal import LeastSquares, sampled
-from mip2mcu.prune.selection import Problem, counts_for
+from mip2mcu.prune.selection import Problem
 from mip2mcu.prune.subset import Choice, _added, _chosen, _dropped, best_subset
 from tests.float_networks import conv_network, dense_network, labelled_by
 

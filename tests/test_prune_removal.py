@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from mip2mcu.errors import UsageError
+from mip2mcu.prune.budget import counts_for
 from mip2mcu.prune.removal import pruned, removed
 from mip2mcu.prune.selection import (
     Problem,
@@ -12,7 +13,6 @@ from mip2mcu.prune.selection import (
     by_chance,
     by_magnitude,
     by_spread,
-    counts_for,
 )
 from tests.float_networks import conv_network, dense_network, labelled_by
 

@@ -9,13 +9,13 @@ from click.testing import CliRunner
 from mip2mcu.cli import main
 from mip2mcu.cli_prune import METHOD_NAMES
 from mip2mcu.dataset import Dataset
-from mip2mcu.errors import DatasetError, UsageError
+from mip2mcu.errors import DatasetError, ModelError, UsageError
 from mip2mcu.evaluation import evaluate
 from mip2mcu.mip.solver import Solver
 from mip2mcu.network import Network
-from mip2mcu.prune import METHODS, Pruning, Scoring, Training, prune, prune_to_fit, trained, transferred
+from mip2mcu.prune import METHODS, Pruning, Scoring, Training, prune, prune_to_fit, trained, transfer, transferred
+from mip2mcu.prune.budget import bytes_for, kept_units
 from mip2mcu.prune.float_network import FloatPool
-from mip2mcu.prune.run import bytes_for
 from mip2mcu.prune.training import _slopes, random_network
 from tests.float_networks import conv_network, dense_network, labelled_by
 
@@ -91,8 +91,62 @@ def test_a_limit_of_flash_is_kept_with_as_many_units_as_fit():
 
     result = prune_to_fit(network, data, Pruning(method="spread"), 700, measure)
     assert 600 < measure(result.network) <= 700
-    with pytest.raises(UsageError, match="even one unit a layer takes"):
+    with pytest.raises(UsageError, match="120 bytes of flash are too few: the smallest share possible takes 150"):
         prune_to_fit(network, data, Pruning(method="spread"), 120, measure)
+    with pytest.raises(UsageError, match="a network without hidden layers takes 142"):
+        prune_to_fit(dense_network((6, 3)), labelled_by(dense_network((6, 3))), Pruning(), 120, measure)
+
+
+def test_a_limit_of_flash_is_kept_after_lossless_removal_too():
+    network = dense_network((6, 30, 20, 3))
+    first = network.layers[0]
+    network = network.with_layer(0, first.with_matrix(np.where(np.arange(30)[:, None] < 9, -1.0, first.matrix),
+                                                      np.where(np.arange(30) < 9, -1.0, first.bias)))  # fmt: skip
+
+    def measure(made):
+        return sum(layer.weights.size + 8 * layer.units for layer in made.layers)
+
+    pruning = Pruning(method="spread", lossless=True)
+    result = prune_to_fit(network, labelled_by(network), pruning, 600, measure)
+    assert result.whole.widths == (21, 20)
+    assert 540 < measure(result.network) <= 600
+
+
+def test_budgets_in_words():
+    network = dense_network((6, 30, 20, 3))
+    assert [kept_units(network, keep) for keep in (0.6, "60%", "60 %", "0.6", "1.0")] == [(18, 12)] * 4 + [(30, 20)]
+    assert kept_units(network, "24,12") == (24, 12)
+    assert kept_units(network, "30") == (18, 12)
+    assert kept_units(network, "30", multiple=4) == (16, 12)
+    assert kept_units(network, "2") == (1, 1)
+    for keep in ("500 bytes", "500b", "500 B"):
+        counts = kept_units(network, keep)
+        assert bytes_for(network, counts) <= 500 < bytes_for(network, [n + 1 for n in counts])
+    assert kept_units(network, "1k") == kept_units(network, "1024 bytes") == kept_units(network, "1 kB")
+
+
+@pytest.mark.parametrize(
+    ("keep", "message"),
+    [
+        ("1", "1 units are too few: the smallest share possible takes 2"),
+        ("30 bytes", "30 bytes of parameters are too few: the smallest share possible takes"),
+        ("24,12,3", "3 numbers of units for 2 hidden layers"),
+        ("24,21", "21 of 20 units cannot be kept: give a number from 1 to 20"),
+        ("24,0", "0 of 20 units cannot be kept"),
+        ("", "'' is nothing to keep"),
+        ("60%%", "is nothing to keep"),
+        ("nan", "a share of nan % cannot be kept"),
+        ("101%", "a share of 101 % cannot be kept"),
+    ],
+)
+def test_budgets_that_cannot_be_meant(keep, message):
+    with pytest.raises(UsageError, match=message):
+        kept_units(dense_network((6, 30, 20, 3)), keep)
+
+
+def test_units_that_are_no_multiple_are_refused():
+    with pytest.raises(UsageError, match="24 units are no multiple of 5"):
+        kept_units(dense_network((6, 30, 20, 3)), "24,10", multiple=5)
 
 
 def test_a_threshold_of_scores():
@@ -113,6 +167,30 @@ def test_a_mask_is_transferred_to_other_data_by_training():
     moved = transferred(fresh, selection, other, Training(epochs=40, rate=0.02))
     assert moved.widths == (16, 8)
     assert moved.accuracy(other.inputs, other.labels) > 0.8
+
+
+def test_a_transfer_ends_with_a_network_for_the_other_data():
+    network = dense_network((6, 32, 16, 3))
+    data, other = labelled_by(network), labelled_by(dense_network((6, 4, 5), seed=5), rows=400)
+    result = prune(network, data, Pruning("24", "spread"))
+    moved = transfer(result, other, 40, test=other)
+    assert [step.name for step in moved.steps] == ["transferred", "quantised"]
+    assert (moved.floating.widths, moved.network.classes) == ((16, 8), other.classes)
+    assert moved.steps[-1].test_accuracy > 0.6
+    with pytest.raises(UsageError, match="at least 1 epoch"):
+        transfer(result, other, 0)
+    with pytest.raises(ModelError, match="6 inputs, the rows to transfer to have 4"):
+        transfer(result, labelled_by(dense_network((4, 3))), 1)
+    with pytest.raises(ModelError, match=r"the initial network has \(5, 4\) units"):
+        transfer(result, data, 1, initial=dense_network())
+
+
+def test_values_that_overflow_are_refused():
+    network = dense_network()
+    data = labelled_by(network)
+    vast = network.with_layer(0, network.layers[0].with_matrix(network.layers[0].matrix * 1e200, np.zeros(5)))
+    with pytest.raises(ModelError, match="check its weights, and --input-scale"):
+        prune(vast, data, Pruning())
 
 
 def test_options_that_cannot_be_meant():
@@ -182,9 +260,9 @@ def test_the_command_in_json_with_a_limit_of_flash(tmp_path):
 
 def test_scales_may_be_fractions_and_wrong_ones_are_noticed(tmp_path):
     net, data, out = files(tmp_path, dense_network())
-    scaled = run(net, "--data", data, "--out", out, "--input-scale", "15/15", "--keep", "1", "--method", "random")
+    scaled = run(net, "--data", data, "--out", out, "--input-scale", "15/15", "--keep", "100%", "--method", "random")
     assert ["float", "5-4", "74", "296", "100.00", "%", "-"] in [line.split() for line in scaled.output.splitlines()]
-    wrong = run(net, "--data", data, "--out", out, "--input-scale=-40", "--keep", "1", "--method", "random")
+    wrong = run(net, "--data", data, "--out", out, "--input-scale=-40", "--keep", "1.0", "--method", "random")
     assert "was it trained on scaled inputs? See --input-scale" in wrong.output
 
 
@@ -193,7 +271,15 @@ def test_scales_may_be_fractions_and_wrong_ones_are_noticed(tmp_path):
     [
         (["--keep", "60%", "--max-flash", "4k"], "give one of them"),
         (["--threshold", "0.1"], "about the scores of --method oamip"),
-        (["--keep", "most"], "'most' is no share such as 60%"),
+        (["--keep", "most"], "'most' is nothing to keep: give a share such as 60%"),
+        (["--keep", "24,12"], "24 of 5 units cannot be kept"),
+        (["--max-flash", "10"], "10 bytes of flash are too few: the smallest share possible takes"),
+        (["--target", "chip"], "there is no target 'chip'"),
+        (["--method", "spread", "--decouple", "classes"], "--decouple is about the scores of --method oamip"),
+        (["--method", "oamip", "--images", "2"], "give --decouple classes too"),
+        (["--method", "oamip", "--threshold", "nan"], "scores lie between 0 and 1"),
+        (["--initial", "net.npz"], "--initial is what --transfer begins with"),
+        (["--input-scale", "1e200"], "check its weights, and --input-scale"),
         (["--keep", "5%"], "the smallest share possible is 12.5 %"),
         (["--input-scale", "1/0"], "'1/0' is no number such as 0.5 or 1/255"),
         (["--input-scale", "0"], "finite and not 0"),
@@ -208,6 +294,34 @@ def test_bad_input_ends_in_one_sentence(tmp_path, arguments, message):
     assert done.exit_code == 2
     assert message in done.output.replace("\n", " ")
     assert "Traceback" not in done.output
+
+
+def test_the_command_says_which_test_rows_saturate(tmp_path):
+    net, data, out = files(tmp_path, dense_network())
+    lines = (tmp_path / "data.csv").read_text().splitlines()
+    (tmp_path / "test.csv").write_text("\n".join([lines[0], "99,1,2,3,4,5,0", *lines[1:9]]) + "\n")
+    done = run(net, "--data", data, "--test", str(tmp_path / "test.csv"), "--out", out, "--method", "random")
+    assert "1 of 9 test rows have values beyond the range of the data, they saturate" in done.output
+
+
+def test_the_command_transfers_a_mask(tmp_path):
+    net, data, out = files(tmp_path, dense_network((6, 10, 8, 3)))
+    options = ["--out", out, "--keep", "8", "--method", "spread", "--transfer", data, "--initial", net, "--test", data]
+    done = run(net, "--data", data, *options, "--fine-tune", "2")
+    assert done.exit_code == 0, done.output
+    steps = [line for line in done.output.splitlines() if line.startswith(data)]
+    assert [line.split()[1:3] for line in steps][-2:] == [["transferred", "4-4"], ["quantised", "4-4"]]
+    assert Network.load(out).layers[0].units == 4
+    described = json.loads(run(net, "--data", data, *options, "--fine-tune", "1", "--json").output)
+    assert [step["name"] for step in described["transfer"][0]["steps"]] == ["transferred", "quantised"]
+
+
+def test_files_that_are_no_models_are_not_replaced(tmp_path):
+    net, data, _ = files(tmp_path, dense_network())
+    before = (tmp_path / "data.csv").read_text()
+    done = run(net, "--data", data, "--out", data, "--method", "random")
+    assert (done.exit_code, (tmp_path / "data.csv").read_text()) == (2, before)
+    assert "is no model file and is not replaced" in done.output
 
 
 def test_the_command_knows_all_methods():

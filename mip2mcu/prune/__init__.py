@@ -13,7 +13,7 @@ from mip2mcu.prune.float_network import FloatConv, FloatDense, FloatNetwork, Flo
 from mip2mcu.prune.onnx_file import read_onnx
 from mip2mcu.prune.quantise import quantise
 from mip2mcu.prune.rescaling import fitted_to
-from mip2mcu.prune.run import METHODS, Pruned, Pruning, prune, prune_to_fit, transferred
+from mip2mcu.prune.run import METHODS, Pruned, Pruning, prune, prune_to_fit, transfer, transferred
 from mip2mcu.prune.training import Training, trained
 
 __all__ = [
@@ -35,5 +35,6 @@ __all__ = [
     "read_npz",
     "read_onnx",
     "trained",
+    "transfer",
     "transferred",
 ]

@@ -4,12 +4,13 @@ The heads of decoupled greedy learning (Belilovsky, Eickenberg, Oyallon), as OAM
 
     mean pool to ceil(n / 4), 1 x 1 convolution f -> f, ReLU, mean pool to 2, dense 4 f -> 4 f, ReLU, dense -> classes
 
-with biases in place of batch normalisations. A dense layer of n units has the end of it: dense n -> n, ReLU, dense ->
-classes. Only the head is trained, on what the trained network gives it.
+with biases in place of batch normalisations. Dense layers, which the published system leaves together, have only the
+last of these: dense -> classes. The head alone is trained, on what the trained network gives it.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from math import prod
 
@@ -24,8 +25,8 @@ from mip2mcu.ranges import IntArray
 
 ROWS = 5000
 """Most rows that a head is trained on."""
-STEPS = 500
-RATE = 0.005
+STEPS = 800
+RATE = 0.02
 
 
 def with_head(
@@ -48,21 +49,26 @@ def with_head(
 
 def head_layers(shape: Shape, classes: int) -> tuple[FloatLayer, ...]:
     """The layers of a head on values of ``shape``, all weights 0."""
-    layers: list[FloatLayer] = []
-    if len(shape) == 3:
-        channels, first = shape[0], [-(-side // 4) for side in shape[1:]]
-        layers = [
-            mean_pool_to(shape[1:], first),
-            FloatConv(np.zeros((channels, channels, 1, 1)), np.zeros(channels)),
-            mean_pool_to(first, [min(2, side) for side in first]),
-        ]
-        shape = (channels, *(min(2, side) for side in first))
-    width = prod(shape)
-    last = FloatDense(np.zeros((classes, width)), np.zeros(classes), relu=False)
-    return (*layers, FloatDense(np.zeros((width, width)), np.zeros(width)), last)
+    if len(shape) != 3:
+        return (_blank(prod(shape), classes, relu=False),)
+    channels, sides = shape[0], shape[1:]
+    first = [-(-side // 4) for side in sides]
+    second = [min(2, side) for side in first]
+    width = channels * prod(second)
+    return (
+        mean_pool_to(sides, first),
+        FloatConv(np.zeros((channels, channels, 1, 1)), np.zeros(channels)),
+        mean_pool_to(first, second),
+        _blank(width, width, relu=True),
+        _blank(width, classes, relu=False),
+    )
 
 
-def mean_pool_to(sides: Shape | list[int], wanted: list[int]) -> FloatPool:
+def _blank(inputs: int, units: int, *, relu: bool) -> FloatDense:
+    return FloatDense(np.zeros((units, inputs)), np.zeros(units), relu)
+
+
+def mean_pool_to(sides: Sequence[int], wanted: Sequence[int]) -> FloatPool:
     """A mean pool from ``sides`` (rows, columns) to ``wanted``, by windows of one size that reach every value."""
     down, across = (side // want for side, want in zip(sides, wanted, strict=True))
     rows, columns = (

@@ -6,26 +6,30 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from math import prod
 from typing import Any, TypeAlias
 
+import numpy as np
+
 from mip2mcu.dataset import UNKNOWN_LABEL, Dataset
-from mip2mcu.errors import DatasetError, UsageError
+from mip2mcu.errors import DatasetError, ModelError, UsageError
 from mip2mcu.evaluation import evaluate
 from mip2mcu.layers import Conv2d, Dense
 from mip2mcu.mip.solver import Solve, Solver
 from mip2mcu.network import Network
-from mip2mcu.progress import Listener, Stop, never, silent
+from mip2mcu.progress import Listener, Progress, Stop, never, silent
+from mip2mcu.prune.budget import kept_units, largest
 from mip2mcu.prune.decoupling import Scoring, oamip
-from mip2mcu.prune.float_network import FloatArray, FloatNetwork
+from mip2mcu.prune.float_network import FloatArray, FloatDense, FloatNetwork
 from mip2mcu.prune.lossless import compressed, stability, without_constants
 from mip2mcu.prune.quantise import quantise, spread_rows
 from mip2mcu.prune.reconstruct import reconstruction
 from mip2mcu.prune.removal import REPAIRS, pruned, removed
-from mip2mcu.prune.selection import Problem, Selection, by_chance, by_magnitude, by_spread, counts_for
+from mip2mcu.prune.selection import Problem, Selection, by_chance, by_magnitude, by_spread
 from mip2mcu.prune.subset import best_subset
-from mip2mcu.prune.training import Training, trained
+from mip2mcu.prune.training import Training, random_network, trained
 
 Method: TypeAlias = Callable[[Problem], Selection]
 
@@ -39,7 +43,8 @@ METHODS: Mapping[str, tuple[Method, str]] = {
 }
 """Selection methods by name, the best first, each with one line about it."""
 
-FIT_TRIES = 8
+LARGEST_VALUE = 1e100
+"""Values beyond are no network that was trained, and their squares could overflow."""
 MEASURED_ROWS = 10_000
 """Most rows of the data that accuracies are measured on, spread evenly; test rows are measured all."""
 PROOF_SECONDS = 1.0
@@ -50,7 +55,7 @@ PROOF_SECONDS = 1.0
 class Pruning:
     """What is wanted.
 
-    keep       share of each layer's units, 0..1
+    keep       what stays: a share of each layer's units, 0..1, or a budget in words (`mip2mcu.prune.budget`)
     method     one of `METHODS`
     repair     one of `REPAIRS`
     multiple   kept units come in multiples of this, as vector kernels like them
@@ -59,7 +64,7 @@ class Pruning:
     fine_tune  epochs of training after removal
     """
 
-    keep: float = 0.6
+    keep: float | str = 0.6
     method: str = "subset"
     repair: str = "refit"
     multiple: int = 1
@@ -93,11 +98,15 @@ class Step:
 
 @dataclass(frozen=True, eq=False)
 class Pruned:
-    """The integer network, the float one that it was made from, and how it came to be."""
+    """The integer network, the float one that it was made from, and how it came to be.
+
+    ``whole`` is the network that ``selection`` chooses units of.
+    """
 
     network: Network
     floating: FloatNetwork
     selection: Selection
+    whole: FloatNetwork
     steps: tuple[Step, ...]
     notes: tuple[str, ...]
     seconds: float
@@ -133,28 +142,9 @@ def prune(
 
     ``data`` is what is selected, refitted, fine-tuned and calibrated on; ``test`` is only measured on.
     """
-    began = time.monotonic()
-    _check_labels(data, test)
-    inputs = data.inputs.astype(float)
-    steps = [_measured("float", network, data, test)]
-    notes = list(network.notes)
     solver = Solver(time_limit=60.0) if solver is None else solver
-    if pruning.lossless:
-        network, note = _compressed(network, data, inputs, solver, listener, stop)
-        notes.append(note)
-        steps.append(_measured("lossless", network, data, test))
-    selection, smaller = _selected(network, data, inputs, pruning, solver, seed, workers, listener, stop)
-    steps.append(_measured("pruned", removed(network, selection.kept), data, test))
-    if pruning.repair != "none":
-        steps.append(_measured({"fold": "folded", "refit": "refitted"}[pruning.repair], smaller, data, test))
-    if pruning.fine_tune:
-        smaller = trained(smaller, inputs, data.labels, Training(pruning.fine_tune, seed=seed), stop)
-        steps.append(_measured("fine-tuned", smaller, data, test))
-    whole, constant = without_constants(quantise(smaller, data))
-    if constant:
-        notes.append(f"units that give one value for all inputs, folded into biases: {constant}")
-    steps.append(_measured("quantised", whole, data, test))
-    return Pruned(whole, smaller, selection, tuple(steps), tuple(notes), time.monotonic() - began)
+    work = _Work(data, test, pruning, solver, seed, workers, listener, stop)
+    return work.pruned(network, lambda whole: kept_units(whole, pruning.keep, pruning.multiple))
 
 
 def prune_to_fit(
@@ -163,75 +153,155 @@ def prune_to_fit(
     pruning: Pruning,
     most: int,
     measure: Callable[[Network], int],
-    **options: Any,
+    *,
+    test: Dataset | None = None,
+    solver: Solver | None = None,
+    seed: int = 0,
+    workers: int = 1,
+    listener: Listener = silent,
+    stop: Stop = never,
 ) -> Pruned:
-    """The largest share of units for which ``measure``, bytes on the chip, is at most ``most``; ``keep`` is not read.
+    """`prune` with the largest share of units for which ``measure``, bytes on the chip, is at most ``most``.
 
-    ``options`` are those of `prune`. What a network takes beside its parameters is measured on the whole one.
+    ``keep`` is not read. What units take is measured on networks of the same shape.
     """
     if pruning.scoring.threshold is not None:
         raise UsageError("a threshold decides how many units stay: give it without a limit of flash")
-    beside = measure(quantise(network, data)) - bytes_for(network, network.widths)
-    for _ in range(FIT_TRIES):
-        share = _largest_share(network, pruning.multiple, most - beside)
-        result = prune(network, data, replace(pruning, keep=share), **options)
+    solver = Solver(time_limit=60.0) if solver is None else solver
+    work = _Work(data, test, pruning, solver, seed, workers, listener, stop)
+    beyond = 0
+
+    def counts_of(whole: FloatNetwork) -> tuple[int, ...]:
+        def size(counts: Sequence[int]) -> int:
+            listener(Progress(f"flash with {'-'.join(map(str, counts))} units"))
+            return measure(quantise(removed(whole, [np.arange(count) for count in counts]), data)) + beyond
+
+        return largest(whole, pruning.multiple, most, size, "bytes of flash")
+
+    while True:
+        result = work.pruned(network, counts_of)
         size = measure(result.network)
         if size <= most:
             return result
-        beside += size - most
-    raise UsageError(f"{most} bytes of flash do not suffice: {size} bytes remain with {100 * share:.1f} % of the units")
+        if not network.prunable:
+            raise UsageError(f"{most:,} bytes of flash are too few: a network without hidden layers takes {size:,}")
+        beyond += size - most  # other weights, other code: rarely more than some bytes
 
 
-def _largest_share(network: FloatNetwork, multiple: int, most: int) -> float:
-    for percent in range(1000, 0, -5):
-        try:
-            counts = counts_for(network.widths, percent / 1000, multiple)
-        except UsageError:
-            break
-        if bytes_for(network, counts) <= most:
-            return percent / 1000
-    smallest = bytes_for(network, [1] * len(network.widths))
-    raise UsageError(
-        f"the limit of flash leaves {most} bytes for parameters, even one unit a layer takes {smallest}: raise it"
-    )
+@dataclass(frozen=True, eq=False)
+class _Work:
+    """What all steps of one call share."""
+
+    data: Dataset
+    test: Dataset | None
+    pruning: Pruning
+    solver: Solver
+    seed: int
+    workers: int
+    listener: Listener
+    stop: Stop
+
+    def pruned(self, network: FloatNetwork, counts_of: Callable[[FloatNetwork], tuple[int, ...]]) -> Pruned:
+        """All steps; ``counts_of`` says how many units of each layer stay of the network that is selected from."""
+        began, pruning = time.monotonic(), self.pruning
+        _check_labels(self.data, self.test)
+        inputs = self.data.inputs.astype(float)
+        _check_magnitudes(network, inputs)
+        steps, notes = [self._measured("float", network)], [*network.notes, *_beyond(self.test)]
+        if pruning.lossless:
+            network, note = _compressed(network, self.data, inputs, self.solver, self.listener, self.stop)
+            notes.append(note)
+            steps.append(self._measured("lossless", network))
+        selection = self._selected(network, inputs, counts_of)
+        smaller = pruned(network, selection.kept, inputs, pruning.repair) if network.prunable else network
+        steps.append(self._measured("pruned", removed(network, selection.kept)))
+        if pruning.repair != "none":
+            steps.append(self._measured({"fold": "folded", "refit": "refitted"}[pruning.repair], smaller))
+        if pruning.fine_tune:
+            training = Training(pruning.fine_tune, seed=self.seed)
+            smaller = trained(smaller, inputs, self.data.labels, training, self.stop)
+            steps.append(self._measured("fine-tuned", smaller))
+        whole = _quantised(smaller, self.data, notes)
+        steps.append(self._measured("quantised", whole))
+        return Pruned(whole, smaller, selection, network, tuple(steps), tuple(notes), time.monotonic() - began)
+
+    def _measured(self, name: str, network: FloatNetwork | Network) -> Step:
+        return _measured(name, network, self.data, self.test)
+
+    def _selected(
+        self, network: FloatNetwork, inputs: FloatArray, counts_of: Callable[[FloatNetwork], tuple[int, ...]]
+    ) -> Selection:
+        if not network.prunable:
+            return Selection(())
+        asked = Problem(
+            network,
+            inputs,
+            self.data.labels,
+            counts_of(network),
+            self.solver,
+            seed=self.seed,
+            workers=self.workers,
+            listener=self.listener,
+            stop=self.stop,
+        )
+        if self.pruning.method == "oamip":
+            return oamip(asked, self.pruning.scoring)
+        if self.pruning.method == "reconstruct":
+            return reconstruction(asked, self.pruning.multiple)
+        return METHODS[self.pruning.method][0](asked)
 
 
-def bytes_for(network: FloatNetwork, counts: tuple[int, ...] | list[int]) -> int:
-    """Bytes of the quantised parameters with ``counts`` units: 1 a weight, 4 a bias, 4 a requantisation."""
-    units = dict(zip(network.prunable, counts, strict=True))
-    total, before = 0, 1.0
-    for k in network.weighted:
-        layer = network.at(k)
-        own = units.get(k, layer.units)
-        total += round(own * layer.matrix.shape[1] * before) + own * (8 if k in units else 4)
-        before = own / layer.units
-    return total
-
-
-def _selected(
-    network: FloatNetwork,
+def transfer(
+    result: Pruned,
     data: Dataset,
-    inputs: FloatArray,
-    pruning: Pruning,
-    solver: Solver,
-    seed: int,
-    workers: int,
-    listener: Listener,
-    stop: Stop,
-) -> tuple[Selection, FloatNetwork]:
-    if not network.prunable:
-        return Selection(()), network
-    counts = counts_for(network.widths, pruning.keep, pruning.multiple)
-    problem = Problem(
-        network, inputs, data.labels, counts, solver, seed=seed, workers=workers, listener=listener, stop=stop
-    )
-    if pruning.method == "oamip":
-        selection = oamip(problem, pruning.scoring)
-    elif pruning.method == "reconstruct":
-        selection = reconstruction(problem, pruning.multiple)
-    else:
-        selection = METHODS[pruning.method][0](problem)
-    return selection, pruned(network, selection.kept, inputs, pruning.repair)
+    epochs: int,
+    *,
+    initial: FloatNetwork | None = None,
+    test: Dataset | None = None,
+    seed: int = 0,
+    listener: Listener = silent,
+    stop: Stop = never,
+) -> Pruned:
+    """The units that ``result`` selected, trained anew on other ``data``: a mask that is transferred.
+
+    initial   the weights to begin with: those that the network of ``result`` was once trained from, as published, with
+              the same units; None: random ones
+    """
+    if epochs < 1:
+        raise UsageError("a mask is transferred by training: give at least 1 epoch")
+    _check_labels(data, test)
+    began = time.monotonic()
+    initial = _fresh(result.whole, data, seed) if initial is None else initial
+    if initial.widths != result.whole.widths or initial.input_shape != result.whole.input_shape:
+        raise ModelError(
+            f"the initial network has {initial.widths} units on inputs {initial.input_shape}, the selection is of one "
+            f"with {result.whole.widths} on {result.whole.input_shape}: transfer without removing losslessly before"
+        )
+    listener(Progress(f"training on {data.rows} rows"))
+    smaller = transferred(initial, result.selection, data, Training(epochs, seed=seed), stop)
+    notes = [*initial.notes, *_beyond(test)]
+    whole = _quantised(smaller, data, notes)
+    steps = [_measured(name, made, data, test) for name, made in (("transferred", smaller), ("quantised", whole))]
+    seconds = time.monotonic() - began
+    return Pruned(whole, smaller, result.selection, initial, tuple(steps), tuple(notes), seconds)
+
+
+def transferred(
+    initial: FloatNetwork, selection: Selection, data: Dataset, training: Training, stop: Stop = never
+) -> FloatNetwork:
+    """The units of ``selection`` in ``initial``, weights to begin with, trained on ``data``."""
+    return trained(removed(initial, selection.kept), data.inputs.astype(float), data.labels, training, stop)
+
+
+def _fresh(network: FloatNetwork, data: Dataset, seed: int) -> FloatNetwork:
+    """Random weights in the shape of ``network``, for the inputs and classes of ``data``."""
+    count = data.inputs.shape[1]
+    if count != prod(network.input_shape):
+        raise ModelError(f"the network has {prod(network.input_shape)} inputs, the rows to transfer to have {count}")
+    last, classes = network.at(network.weighted[-1]), len(data.classes)
+    blank = FloatDense(np.zeros((classes, last.matrix.shape[1])), np.zeros(classes), relu=False)
+    made = random_network((*network.layers[:-1], blank), network.input_shape, seed)
+    return replace(made, classes=data.classes)
 
 
 def _compressed(
@@ -253,6 +323,33 @@ def _check_labels(data: Dataset, test: Dataset | None) -> None:
             raise DatasetError("pruning needs rows with labels: name the label column with --label")
 
 
+def _check_magnitudes(network: FloatNetwork, inputs: FloatArray) -> None:
+    """Raise `ModelError` where values are so large that squares of them overflow."""
+    with np.errstate(all="ignore"):
+        values = network.outputs(inputs[spread_rows(len(inputs), 64)])
+    largest_value = max(float(np.abs(output).max()) for output in values)
+    if not largest_value < LARGEST_VALUE:
+        raise ModelError(
+            f"the network computes values up to {largest_value:.3g} on these data, more than {LARGEST_VALUE:g}: "
+            "check its weights, and --input-scale"
+        )
+
+
+def _beyond(test: Dataset | None) -> list[str]:
+    """What is to be said about test rows beyond the range of the data."""
+    if test is None or test.quantizer is None or test.raw is None:
+        return []
+    rows = int(test.quantizer.saturated(test.raw).any(axis=1).sum())
+    return [f"{rows} of {test.rows} test rows have values beyond the range of the data, they saturate"] if rows else []
+
+
+def _quantised(network: FloatNetwork, data: Dataset, notes: list[str]) -> Network:
+    whole, constant = without_constants(quantise(network, data))
+    if constant:
+        notes.append(f"units that give one value for all inputs, folded into biases: {constant}")
+    return whole
+
+
 def _measured(name: str, network: FloatNetwork | Network, data: Dataset, test: Dataset | None) -> Step:
     data = data.rows_at(spread_rows(data.rows, MEASURED_ROWS))
     if isinstance(network, FloatNetwork):
@@ -266,11 +363,3 @@ def _measured(name: str, network: FloatNetwork | Network, data: Dataset, test: D
         size = sum(layer.weights.size + layer.units * (4 if layer is layers[-1] else 8) for layer in layers)
     assert found[0] is not None
     return Step(name, widths, parameters, size, found[0], found[1])
-
-
-def transferred(initial: FloatNetwork, selection: Selection, data: Dataset, training: Training) -> FloatNetwork:
-    """The units of ``selection``, found on other data, in ``initial``, untrained weights of that network, trained on
-    ``data``: a mask that is transferred.
-    """
-    inputs = data.inputs.astype(float)
-    return trained(removed(initial, selection.kept), inputs, data.labels, training)

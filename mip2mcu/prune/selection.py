@@ -1,4 +1,4 @@
-"""What a selection method is asked and answers, how many units a budget leaves, and the simple methods.
+"""What a selection method is asked and answers, and the simple methods.
 
 A method is a function from `Problem` to `Selection`. Those that rate units one by one give scores; `best_of` keeps the
 best of each layer.
@@ -64,26 +64,6 @@ def above(scores: Sequence[FloatArray], threshold: float, solves: Sequence[Solve
                 f"{float(min(s.max() for s in scores)):.4g}"
             )
     return Selection(tuple(np.flatnonzero(own >= threshold) for own in scores), tuple(scores), tuple(solves))
-
-
-def counts_for(widths: Sequence[int], share: float, multiple: int = 1) -> tuple[int, ...]:
-    """Units to keep of layers of ``widths``, the same ``share`` of each, rounded to a ``multiple``.
-
-    Raises `UsageError` where a layer would be left without any.
-    """
-    if not 0 < share <= 1:
-        raise UsageError(f"a share of {100 * share:g} % cannot be kept: give one between 0 and 100 %")
-    if multiple < 1:
-        raise UsageError(f"units cannot come in multiples of {multiple}: give a number of at least 1")
-    steps = [min(multiple, width) for width in widths]
-    counts = [min(width, step * int(share * width / step + 0.5)) for width, step in zip(widths, steps, strict=True)]
-    if min(counts, default=1) < 1:
-        least = max(step / (2 * width) for width, step in zip(widths, steps, strict=True))
-        raise UsageError(
-            f"keeping {100 * share:g} % empties a layer of {widths[counts.index(0)]} units: the smallest share "
-            f"possible is {-(-1000 * least // 1) / 10:g} %"
-        )
-    return tuple(counts)
 
 
 # ---- simple methods ------------------------------------------------------------------------------------------------
