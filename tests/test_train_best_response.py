@@ -19,6 +19,7 @@ from mip2mcu.train.best_response import (
     roundings,
     within_intervals,
 )
+from mip2mcu.train.box import UnitBox
 from mip2mcu.train.goal import Goal
 from mip2mcu.train.objectives import OBJECTIVES
 from mip2mcu.train.reduction import WeightDomain, reduce
@@ -59,7 +60,7 @@ def test_the_program_of_a_response_is_solved_by_what_brute_force_finds(seed, ste
     assert (record.status, round(record.objective)) == ("optimal", least)
     weights = np.rint(found[:3]).astype(int) * step - (high if step == 2 else 0)
     assert best_threshold(rows @ weights, cost)[0] == least
-    assert climb(rows, cost, start, -high, high, step, never)[0] >= least
+    assert climb(rows, cost, start, UnitBox(-high, high), step, never)[0] >= least
 
 
 @pytest.mark.parametrize("step", [1, 2])

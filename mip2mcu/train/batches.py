@@ -45,6 +45,8 @@ VALIDATION_SHARE = 5
 """One of so many rows of each class votes and is not trained on."""
 START_SHARE = 0.1
 """Share of the time for the first batch's network."""
+ENTRIES_A_SECOND = 100_000
+"""Entries of a program that are built in a second: where less time is left, a batch ends with best responses."""
 
 
 def train_by_averaging(
@@ -225,7 +227,7 @@ def _begin(task: _First, context: Context) -> Found:
 
 
 def _solve(task: _Batch, context: Context) -> Found:
-    """The best of a batch in its box: single weights and best thresholds first, then branch and bound."""
+    """The best of a batch in its box: best responses first, then branch and bound."""
     began = time.monotonic()
     solver = task.solver.within(context.seconds)
     target = None if task.target is None else (task.target,)
@@ -239,5 +241,7 @@ def _solve(task: _Batch, context: Context) -> Found:
         box=task.box,
     )  # fmt: skip
     seconds = None if context.seconds is None else context.seconds - (time.monotonic() - began)
+    if seconds is not None and seconds < search.entries / ENTRIES_A_SECOND:
+        return Found(network, (known,))
     network, records = search.stages(network, [known], solver.within(seconds), task.target)
     return Found(network, tuple(records))

@@ -28,7 +28,7 @@ from mip2mcu.mip.matrix import NO_LIMIT, FloatArray, Matrix, sparse_rows
 from mip2mcu.mip.solver import Solver, solve_matrix
 from mip2mcu.progress import Listener, Progress, Stop
 from mip2mcu.ranges import IntArray
-from mip2mcu.train.box import Box
+from mip2mcu.train.box import ANY_BIAS, Box, UnitBox
 from mip2mcu.train.goal import Goal, Value
 from mip2mcu.train.outputs import Outputs
 from mip2mcu.train.reduction import Reduction
@@ -62,7 +62,7 @@ class Engine:
     target: Value | None = None
     """A value that is good enough."""
     box: Box | None = None
-    """Where given, weights and biases stay in it, and units move by single weights from where they are."""
+    """Where given, weights and biases stay in it."""
 
     def value(self, network: SignNetwork) -> Value:
         """The goal's exact value."""
@@ -154,11 +154,8 @@ class Engine:
         high, step = self.weight_high(network, layer), self.reduction.domain.step
         weights, bias = network.weights[layer][unit], int(network.bias[layer][unit])
         now = int(cost[rows @ weights + bias >= 0].sum())
-        if self.box is not None:
-            inside = self.box.unit(layer, unit)
-            total, moved, shift = climb(rows, cost, weights, inside.low, inside.high, step, self.stop, inside.bias)
-            return network.with_unit(layer, unit, moved, shift) if total < now else network
-        found = self._answer(rows, cost, high, step, weights) if not exact else None
+        limits = UnitBox(-high, high) if self.box is None else self.box.unit(layer, unit)
+        found = self._answer(rows, cost, high, limits, weights) if not exact else None
         if exact and rows.size <= PROGRAM_ENTRIES and len(cost):
             found = self._program(rows, cost, high, step, weights, bias)
         if found is None or found[0] >= now:
@@ -172,17 +169,20 @@ class Engine:
         return np.full(network.weights[layer].shape[1], self.reduction.domain.bound)
 
     def _answer(
-        self, rows: IntArray, cost: IntArray, high: IntArray, step: int, weights: IntArray
+        self, rows: IntArray, cost: IntArray, high: IntArray, limits: UnitBox, weights: IntArray
     ) -> tuple[int, IntArray, int] | None:
         """Total cost, weights and bias of the best unit of a fit and of the current one, each climbed."""
         if not (cost < 0).any() or not (cost > 0).any():
+            if self.box is not None:
+                return climb(rows, cost, weights, limits, self.reduction.domain.step, self.stop) if len(cost) else None
             fires = bool(len(cost)) and bool((cost < 0).any())
             reach = int((np.abs(rows) @ np.abs(weights)).max(initial=0))
             return int(cost[cost < 0].sum()), weights, reach if fires else -1 - reach
-        fits = roundings(guided(rows, cost), high, step)
-        totals = [best_threshold(rows @ fit, cost)[0] for fit in fits]
+        step = self.reduction.domain.step
+        fits = [np.clip(fit, limits.low, limits.high) for fit in roundings(guided(rows, cost), high, step)]
+        totals = [best_threshold(rows @ fit, cost, limits.bias)[0] for fit in fits]
         starts = [weights, fits[int(np.argmin(totals))]]
-        climbed = [climb(rows, cost, start, -high, high, step, self.stop) for start in starts]
+        climbed = [climb(rows, cost, start, limits, step, self.stop) for start in starts]
         return min(climbed, key=lambda found: found[0])
 
     def _program(
@@ -349,32 +349,24 @@ def roundings(weights: FloatArray, high: IntArray, step: int) -> list[IntArray]:
 
 
 def climb(
-    rows: IntArray,
-    cost: IntArray,
-    weights: IntArray,
-    low: IntArray,
-    high: IntArray,
-    step: int,
-    stop: Stop,
-    bias_limits: tuple[int, int] = (UNIT_LOW, -UNIT_LOW),
+    rows: IntArray, cost: IntArray, weights: IntArray, limits: UnitBox, step: int, stop: Stop
 ) -> tuple[int, IntArray, int]:
     """Change single weights, each time with the best threshold, while the cost falls: (cost, weights, bias).
 
-    Weights stay in [low, high] (inputs,), the bias in its limits. Of many inputs only those that tell the rows that
-    should fire from the others are tried.
+    Of many inputs only those that tell the rows that should fire from the others are tried.
     """
     weights = weights.copy()
     telling = np.argsort(-np.abs(cost @ rows), kind="stable")[:CLIMBED_INPUTS].tolist()
     sums = rows @ weights
-    value, bias = best_threshold(sums, cost, bias_limits)
+    value, bias = best_threshold(sums, cost, limits.bias)
     moves, improving = 0, True
     while improving and moves < CLIMB_MOVES and not stop():
         improving = False
         for i in telling:
             for change in (step, -step):
-                if not low[i] <= weights[i] + change <= high[i]:
+                if not limits.low[i] <= weights[i] + change <= limits.high[i]:
                     continue
-                reached, shift = best_threshold(sums + change * rows[:, i], cost, bias_limits)
+                reached, shift = best_threshold(sums + change * rows[:, i], cost, limits.bias)
                 if reached < value:
                     value, bias, improving = reached, shift, True
                     weights[i] += change
@@ -385,7 +377,7 @@ def climb(
 
 
 def best_threshold(
-    sums: IntArray, cost: IntArray, limits: tuple[int, int] = (UNIT_LOW, -UNIT_LOW)
+    sums: IntArray, cost: IntArray, limits: tuple[int, int] = ANY_BIAS
 ) -> tuple[int, int]:
     """Least total cost of the rows that fire, and an integer bias that attains it: ``sum + bias >= 0`` fires.
 
@@ -404,7 +396,7 @@ def best_threshold(
         ranked, gains = -ranked, np.bincount(at.reshape(-1), cost)
     totals = np.concatenate([[0], np.cumsum(gains)])
     first, last = 0, len(ranked)  # fewest and most of the ranked sums that a bias within the limits lets fire
-    if limits[0] > UNIT_LOW or limits[1] < -UNIT_LOW:
+    if limits != ANY_BIAS:
         first, last = (int(np.count_nonzero(ranked >= -limit)) for limit in limits)
     best = first + int(np.argmin(totals[first : last + 1]))
     if best == 0:

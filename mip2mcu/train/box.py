@@ -20,6 +20,9 @@ from mip2mcu.ranges import IntArray
 from mip2mcu.train.reduction import WeightDomain
 from mip2mcu.train.sign_network import SignNetwork
 
+ANY_BIAS = (-(2**40), 2**40)
+"""Limits of a bias that has none: beyond every sum."""
+
 
 @dataclass(frozen=True, eq=False)
 class Box:
@@ -72,7 +75,7 @@ class UnitBox:
 
     low: IntArray
     high: IntArray
-    bias: tuple[int, int]
+    bias: tuple[int, int] = ANY_BIAS
 
 
 def radii(bound: int, epochs: int | None) -> tuple[int, ...]:

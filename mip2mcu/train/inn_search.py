@@ -77,10 +77,15 @@ class Search:
         )
 
     @property
+    def entries(self) -> int:
+        """Entries of the model's first layer, which are most of them."""
+        outputs = 1 if self.reduction.counts.shape[1] == 2 else 2 * self.reduction.counts.shape[1]
+        return self.reduction.rows.size * (self.hidden[0] if self.hidden else outputs)
+
+    @property
     def searchable(self) -> bool:
         """True where the model is small enough for branch and bound."""
-        outputs = 1 if self.reduction.counts.shape[1] == 2 else 2 * self.reduction.counts.shape[1]
-        return self.reduction.rows.size * (self.hidden[0] if self.hidden else outputs) <= MODEL_ENTRIES
+        return self.entries <= MODEL_ENTRIES
 
     def _worth(self, before: Solve, solver: Solver) -> bool:
         """True where branch and bound is wanted and may find something."""
