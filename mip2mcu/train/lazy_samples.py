@@ -34,7 +34,7 @@ from mip2mcu.train.trained import Trained, settled
 
 ROUNDS = 200
 """Most programs of one training."""
-START_SHARE = 0.3
+START_SHARE = 0.5
 """Share of the time for the first network on all rows."""
 ROUND_SHARE = 0.4
 """Share of the time that is left for the program of one round, where others may follow."""
