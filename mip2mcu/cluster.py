@@ -10,6 +10,8 @@ than the workers can run at once, so that each gets its share of the time that i
 
 from __future__ import annotations
 
+import signal
+import socket
 import time
 import traceback
 from collections import deque
@@ -17,6 +19,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import urlsplit
 from uuid import uuid4
 
 from mip2mcu.errors import Mip2mcuError, SolverError, UsageError
@@ -48,7 +51,7 @@ def cluster_executor(cluster: str, workers: int) -> Iterator[Cluster]:
     if cluster == "local":
         with (
             distributed.LocalCluster(
-                n_workers=workers, threads_per_worker=1, dashboard_address=":0", silence_logs=50
+                n_workers=workers, threads_per_worker=1, dashboard_address=":0", silence_logs=50, preload=[__name__]
             ) as local,
             distributed.Client(local, timeout=CONNECT_SECONDS) as client,
         ):
@@ -57,15 +60,27 @@ def cluster_executor(cluster: str, workers: int) -> Iterator[Cluster]:
     if "://" not in cluster:
         raise UsageError(f"cluster {cluster!r} is neither local nor the address of a scheduler such as tcp://host:8786")
     try:
+        _knock(cluster)
         client = distributed.Client(cluster, timeout=CONNECT_SECONDS)
-    except (OSError, TimeoutError, ValueError) as error:
+    except (OSError, ValueError, MemoryError) as error:  # MemoryError: what is no scheduler sent nonsense as a length
         raise SolverError(
-            f"no Dask scheduler answers at {cluster} within {CONNECT_SECONDS:.0f} s: start one with `dask scheduler`, "
-            "or take --cluster local"
+            f"no Dask scheduler answers at {cluster}: start one with `dask scheduler`, or take --cluster local"
         ) from error
     with client:
         _check_workers(client, cluster)
         yield Cluster(client)
+
+
+def _knock(address: str) -> None:
+    """Raise `OSError` at once where nobody listens: Dask would go on trying."""
+    place = urlsplit(address)
+    if place.scheme in ("tcp", "tls") and place.hostname and place.port:
+        socket.create_connection((place.hostname, place.port), timeout=CONNECT_SECONDS).close()
+
+
+def dask_setup(_worker: Any) -> None:
+    """Called by the workers that "local" starts: Ctrl-C in the terminal is for the caller, who tells them to stop."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _dask() -> Any:
