@@ -73,6 +73,44 @@ def test_the_heuristics_are_never_worse_than_their_start(method):
     )
 
 
+def noisy(seed: int, rows: int) -> Dataset:
+    """Bits that each tell the class three times in five."""
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(0, 2, rows)
+    bits = np.where(rng.random((rows, 40)) < 0.6, labels[:, None], 1 - labels[:, None])
+    return Dataset.from_arrays(bits, labels, input_range=(0, 1))
+
+
+def test_a_committee_is_right_more_often_than_its_members():
+    data, others = noisy(0, 100), noisy(1, 1000)
+    network = train(data, Bdnn((15,), method="committee"), node_limit=0).network
+    first, last = network.layers
+    assert (last.weights == 1).all() and (last.bias == 0).all()
+    assert set(np.unique(first.weights)) == {-1, 0, 1}
+    votes = first.forward(others.inputs)
+    alone = [(np.where(vote == 1, 0, 1) == others.labels).mean() for vote in votes.T]
+    assert (network.predict(others.inputs) == others.labels).mean() > np.median(alone) + 0.03
+
+
+@pytest.mark.parametrize("weights", ["integer", "binary", "continuous"])
+def test_members_of_a_committee_take_the_classes_in_turn(weights):
+    rows = np.repeat(np.eye(3, dtype=int), 6, axis=0) * 9
+    data = Dataset.from_arrays(rows, np.repeat([0, 1, 2], 6), input_range=(0, 9))
+    options = Bdnn((6,), method="committee", weights=weights)
+    network = train(data, options, ensemble="none", node_limit=0).network
+    other = -1 if weights == "binary" else 0
+    assert network.layers[1].weights.tolist() == (np.eye(3, dtype=int)[:, [0, 1, 2] * 2] * (1 - other) + other).tolist()
+    assert weights == "binary" or (network.predict(rows) == data.labels).all()
+    again = train(data, options, ensemble="none", node_limit=0).network
+    assert again.sha256 == network.sha256
+
+
+def test_a_stopped_committee_repeats_the_units_that_it_has():
+    data = noisy(0, 30)
+    first = train(data, Bdnn((5,), method="committee"), node_limit=0, stop=lambda: True).network.layers[0]
+    assert (first.weights == first.weights[0]).all()
+
+
 def test_several_classes_get_one_output_each():
     rng = np.random.default_rng(0)
     data = Dataset.from_arrays(rng.integers(0, 4, (9, 2)), [0, 1, 2] * 3, input_range=(0, 3))
@@ -246,13 +284,15 @@ def test_the_program_of_three_rows_reads_as_the_formulation_says(update_golden):
     ("options", "message"),
     [
         ({"hidden": ()}, "hidden layers \\(\\) are not possible"),
-        ({"method": "magic"}, "method 'magic' is unknown, choose one of exact, local, splitting"),
+        ({"method": "magic"}, "method 'magic' is unknown, choose one of exact, local, splitting, committee"),
         ({"thresholds": "row"}, "thresholds 'row' is unknown"),
         ({"robust_radius": (-1,)}, "a robust radius of -1 is not possible"),
         ({"batch_size": 0}, "batch_size 0 is not possible"),
         ({"robust_features": 0}, "0 features that are off are not possible"),
         ({"weights": "continuous", "weight_bound": 3}, "continuous weights lie in -1..1"),
         ({"weights": "ternary"}, "weights 'ternary' are unknown"),
+        ({"method": "committee", "hidden": (8, 4)}, "a committee knows no second hidden layer: choose"),
+        ({"method": "committee", "robust_radius": (1,)}, "a committee knows no robust radius"),
     ],
 )
 def test_options_that_cannot_be_meant_are_refused(options, message):

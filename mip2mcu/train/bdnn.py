@@ -1,10 +1,11 @@
 """BDNN: binary activations, exact, by local search or by data splitting, and robust against errors of the sensor.
 
-The program is `mip2mcu.train.bdnn_model`; here it is solved in three ways, each from a complete start:
+The program is `mip2mcu.train.bdnn_model`; here it is solved in three ways, each from a complete start, or replaced:
 
     exact       branch and bound on all rows
     local       one layer at a time, the others fixed, in turn until none improves; restarts with random outer layers
     splitting   `mip2mcu.train.splitting`: rows share activation patterns, subsets are split where the loss is
+    committee   `mip2mcu.train.committee`: no program; units for random draws of the rows vote
 
 All end in the +1/-1 network that `Network` is: sum_i w u + b >= 0 with u in {0, 1} is sum_i w h + (sum_i w + 2 b) >= 0
 with h = 2 u - 1. Source: Kurtz and Bah (2021); their heuristic throws an unfinished solve away, here it is kept.
@@ -29,6 +30,7 @@ from mip2mcu.ranges import IntArray
 from mip2mcu.train.bdnn_model import Plan, build_model, cost, place, read, right_rows, sign_bias, zero_one_bias
 from mip2mcu.train.bdnn_scaling import scaled_unit
 from mip2mcu.train.best_response import Engine
+from mip2mcu.train.committee import committee
 from mip2mcu.train.goal import Goal
 from mip2mcu.train.reduction import Reduction, WeightDomain, reduce, weight_domain
 from mip2mcu.train.robust_set import RobustSets, robust_reduction, robust_sets
@@ -37,7 +39,7 @@ from mip2mcu.train.sign_start import first_network, linear_chain, linear_layer
 from mip2mcu.train.splitting import Subsets, batch, validation_rows
 from mip2mcu.train.trained import Trained, flat_options, report_on, settled
 
-METHODS = ("exact", "local", "splitting")
+METHODS = ("exact", "local", "splitting", "committee")
 MODEL_ENTRIES = 1_000_000
 """Most matrix entries of a program that goes to branch and bound."""
 BUILT_ENTRIES_A_SECOND = 100_000
@@ -54,7 +56,7 @@ class Bdnn:
     weight_bound   P: weights are whole numbers in {-P..P}; None: 1
     weights        "integer", "binary" for -1 and +1 alone, or "continuous": in [-1, 1], then scaled to whole numbers
     thresholds     "unit": one a unit, "layer": one for all units of a layer
-    method         "exact", "local" or "splitting"
+    method         "exact", "local", "splitting" or "committee"
     robust_radius  raw units that every feature, or each feature of a list, may be off without changing an activation
     robust_features  most features that are off at a time; None: all
     batch_size, splits, purity, random_batch   of data splitting
@@ -96,6 +98,9 @@ class Bdnn:
                 raise UsageError(f"{option} {count} is not possible: give at least 1")
         if self.robust_features is not None and self.robust_features < 1:
             raise UsageError(f"{self.robust_features} features that are off are not possible: give at least 1")
+        if self.method == "committee" and (len(self.hidden) > 1 or self.robust):
+            what = "robust radius" if self.robust else "second hidden layer"
+            raise UsageError(f"a committee knows no {what}: choose the method local, or leave it out")
         _ = self.domain
 
     @property
@@ -137,7 +142,7 @@ class Bdnn:
         """Start, then improve it by the chosen method; the better of both by its exact objective."""
         first = start or self.start(dataset, solver, listener=listener, stop=stop)
         before = first.report.solves[0]
-        if before.status == "optimal" or solver.node_limit == 0 or stop():
+        if self.method == "committee" or before.status == "optimal" or solver.node_limit == 0 or stop():
             return first
         job = self.job(dataset, solver, listener, stop)
         network = from_network(first.network, job.reduction)
@@ -212,7 +217,10 @@ class BdnnJob:
     # ---- start ----
 
     def start(self) -> SignNetwork:
-        """The best of best responses and, where it must be robust, of linear networks handed through."""
+        """The best of best responses and, where it must be robust, of linear networks handed on. Or a committee."""
+        if self.options.method == "committee":
+            voters = committee(self.reduction, self.options.hidden[0], self.solver.seed, self.over)
+            return self._with_shared_thresholds(voters)
         limit = None if self.solver.time_limit is None else self.began + 0.5 * self.solver.time_limit
 
         def enough() -> bool:
