@@ -82,7 +82,7 @@ def test_rescaling_folds_into_a_padded_convolution_and_behind_a_pool(average):
 
 
 def test_an_image_takes_one_scale_a_channel():
-    with pytest.raises(ModelError, match="one input scale and offset a channel"):
+    with pytest.raises(ModelError, match="one scale and offset of its inputs a channel"):
         rescaled(conv_network(), np.linspace(1, 2, 64), 0.0)
     with pytest.raises(ModelError, match="finite and not 0"):
         rescaled(conv_network(), 0.0, 0.0)

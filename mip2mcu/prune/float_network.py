@@ -107,6 +107,8 @@ class FloatConv:
         object.__setattr__(self, "bias", _fixed(self.bias, "the biases of a convolution", 1))
         if len(self.bias) != len(self.weights):
             raise ModelError(f"{len(self.bias)} biases stand at {len(self.weights)} channels")
+        if min(self.stride) < 1 or min(self.padding) < 0:
+            raise ModelError(f"strides {self.stride} and padding {self.padding} of a convolution: give at least 1 and 0")
 
     @property
     def units(self) -> int:
@@ -165,6 +167,10 @@ class FloatPool:
     window: tuple[int, int]
     stride: tuple[int, int]
     average: bool = False
+
+    def __post_init__(self) -> None:
+        if min(self.window) < 1 or min(self.stride) < 1:
+            raise ModelError(f"a pool has windows of {self.window} and strides {self.stride}: give at least 1")
 
     def output_shape(self, input_shape: Shape) -> Shape:
         """Shape (channels, rows, columns) of one row's output."""

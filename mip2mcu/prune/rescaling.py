@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from mip2mcu.dataset import Dataset
 from mip2mcu.errors import ModelError
 from mip2mcu.layers import Shape
-from mip2mcu.prune.float_network import FloatArray, FloatConv, FloatDense, FloatNetwork
+from mip2mcu.prune.float_network import FloatArray, FloatDense, FloatNetwork, FloatPool, Weighted
 from mip2mcu.quantizer import Affine
 
 NEGLIGIBLE = 1e-6
@@ -19,14 +19,20 @@ NEGLIGIBLE = 1e-6
 numbers among them make linear programs fail."""
 
 
+def finite(values: ArrayLike, name: str) -> tuple[FloatArray, tuple[str, ...]]:
+    """``values`` without NaN and infinite ones, and what was done in words."""
+    array = np.array(values, dtype=np.float64)
+    broken = ~np.isfinite(array)
+    if not broken.any():
+        return array, ()
+    array[broken] = 0.0
+    return array, (f"{name}: {_values(broken)} of {array.size} NaN or infinite, taken as 0",)
+
+
 def cleaned(weights: ArrayLike, name: str) -> tuple[FloatArray, tuple[str, ...]]:
     """``weights`` without NaN, infinite and negligible values, and what was done in words."""
-    array = np.array(weights, dtype=np.float64)
-    notes = []
-    broken = ~np.isfinite(array)
-    if broken.any():
-        notes.append(f"{name}: {_values(broken)} of {array.size} NaN or infinite, taken as 0")
-        array[broken] = 0.0
+    array, said = finite(weights, name)
+    notes = [*said]
     tiny = (array != 0) & (np.abs(array) < NEGLIGIBLE * np.abs(array).max(initial=0.0))
     if tiny.any():
         notes.append(f"{name}: {_values(tiny)} of {array.size} below {NEGLIGIBLE:g} of the largest, taken as 0")
@@ -42,44 +48,60 @@ def _values(mask: NDArray[np.bool_]) -> str:
 def rescaled(network: FloatNetwork, scale: ArrayLike, offset: ArrayLike) -> FloatNetwork:
     """The network of x that gives what ``network`` gives for ``scale * x + offset``, each (inputs,) or one number.
 
-    A convolution in front needs one scale and one offset a channel; its padding then stands for the value
-    ``-offset / scale`` of x, which all channels must share.
+    See `behind` for what a convolution in front takes.
     """
     inputs = prod(network.input_shape)
     scale, offset = (np.broadcast_to(np.asarray(v, dtype=np.float64), (inputs,)) for v in (scale, offset))
     if (scale == 0).any() or not (np.isfinite(scale).all() and np.isfinite(offset).all()):
         raise ModelError("an input scale must be finite and not 0, an input offset finite")
     first = network.layers[0]
-    if isinstance(first, FloatDense):
-        bias = first.bias + first.weights @ offset
-        return network.with_layer(0, replace(first, weights=first.weights * scale, bias=bias))
-    if isinstance(first, FloatConv):
-        return network.with_layer(0, _rescaled_conv(first, network.input_shape, scale, offset))
-    return _rescaled_behind_pool(network, scale, offset)
+    if not isinstance(first, FloatPool):
+        return network.with_layer(0, behind(first, network.input_shape, scale, offset))
+    scale, offset = (
+        v.reshape(-1) for v in pooled_behind(first, *(v.reshape(network.input_shape) for v in (scale, offset)))
+    )
+    after = replace(network, layers=network.layers[1:], input_shape=network.shapes[1])
+    return replace(network, layers=(first, *rescaled(after, scale, offset).layers))
 
 
-def _rescaled_behind_pool(network: FloatNetwork, scale: FloatArray, offset: FloatArray) -> FloatNetwork:
-    """Pooling commutes with one positive scale and one offset, so both go behind it."""
-    if np.ptp(scale) or np.ptp(offset) or scale[0] < 0:
-        raise ModelError("a network that begins with pooling takes one positive scale and one offset for all inputs")
-    behind = replace(network, layers=network.layers[1:], input_shape=network.shapes[1])
-    return replace(network, layers=(network.layers[0], *rescaled(behind, scale[0], offset[0]).layers))
+def behind(layer: Weighted, shape: Shape, scale: FloatArray, offset: FloatArray) -> Weighted:
+    """The layer of x, of ``shape``, that gives what ``layer`` gives for ``scale * x + offset``, (inputs,) each.
 
-
-def _rescaled_conv(first: FloatConv, shape: Shape, scale: FloatArray, offset: FloatArray) -> FloatConv:
+    A convolution needs one scale and one offset a channel; its padding then stands for the value ``-offset / scale``
+    of x, which all channels must share.
+    """
+    if isinstance(layer, FloatDense):
+        return replace(layer, weights=layer.weights * scale, bias=layer.bias + layer.weights @ offset)
     per_channel = [v.reshape(shape[0], -1) for v in (scale, offset)]
     if any(np.ptp(v, axis=1).any() for v in per_channel):
-        raise ModelError("a convolution in front needs one input scale and offset a channel, not one an input")
+        raise ModelError("a convolution needs one scale and offset of its inputs a channel, not one an input")
     channel_scale, channel_offset = (v[:, 0] for v in per_channel)
-    padding = (first.padding_value - channel_offset) / channel_scale
-    if any(first.padding) and np.ptp(padding) > 1e-9 * max(1.0, np.abs(padding).max()):
-        raise ModelError("a padded convolution in front needs the same input scale and offset in all channels")
+    padding = np.zeros(1)
+    if any(layer.padding) and (channel_offset.any() or layer.padding_value):
+        if not channel_scale.all():
+            raise ModelError("a padded convolution cannot follow a scale of 0 with an offset")
+        padding = (layer.padding_value - channel_offset) / channel_scale
+    if np.ptp(padding) > 1e-9 * max(1.0, np.abs(padding).max()):
+        raise ModelError("a padded convolution needs the same input scale and offset in all channels")
     return replace(
-        first,
-        weights=first.weights * channel_scale[:, None, None],
-        bias=first.bias + first.weights.sum(axis=(2, 3)) @ channel_offset,
+        layer,
+        weights=layer.weights * channel_scale[:, None, None],
+        bias=layer.bias + layer.weights.sum(axis=(2, 3)) @ channel_offset,
         padding_value=float(padding[0]),
     )
+
+
+def pooled_behind(pool: FloatPool, scale: FloatArray, offset: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Scale and offset behind ``pool`` in place of those before it, of the shapes of its outputs and inputs.
+
+    Pooling commutes with one scale and one offset a channel; a maximum only where the scale is positive.
+    """
+    if any(np.ptp(v.reshape(len(v), -1), axis=1).any() for v in (scale, offset)):
+        raise ModelError("pooling needs one scale and offset of its inputs a channel, not one an input")
+    if not pool.average and scale.min() <= 0:
+        raise ModelError("a maximum pool needs a positive scale of its inputs")
+    shape = pool.output_shape(scale.shape)
+    return tuple(np.broadcast_to(v[:, :1, :1], shape) for v in (scale, offset))  # type: ignore[return-value]
 
 
 def permuted_classes(network: FloatNetwork, classes: tuple[str, ...]) -> FloatNetwork:
@@ -87,7 +109,10 @@ def permuted_classes(network: FloatNetwork, classes: tuple[str, ...]) -> FloatNe
     last = network.layers[-1]
     assert isinstance(last, FloatDense)
     if last.units != len(classes):
-        raise ModelError(f"the network gives {last.units} scores, the data have {len(classes)} classes")
+        raise ModelError(
+            f"the network gives {last.units} scores, the data have {len(classes)} classes: give data with every class "
+            "of the network and no other"
+        )
     if not network.classes or network.classes == classes:
         return replace(network, classes=classes)
     if set(network.classes) != set(classes):
