@@ -108,7 +108,7 @@ class FloatConv:
         if len(self.bias) != len(self.weights):
             raise ModelError(f"{len(self.bias)} biases stand at {len(self.weights)} channels")
         if min(self.stride) < 1 or min(self.padding) < 0:
-            raise ModelError(f"strides {self.stride} and padding {self.padding} of a convolution: give at least 1 and 0")
+            raise ModelError(f"strides {self.stride} and padding {self.padding} of a convolution: at least 1 and 0")
 
     @property
     def units(self) -> int:
