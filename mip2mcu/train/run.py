@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from mip2mcu.augmentation import Augmentation, augmented
 from mip2mcu.cluster import cluster_executor
@@ -148,7 +148,7 @@ def train(
         seconds = None if time_limit is None else CHOICE_SHARE * time_limit
         choice = choose(chosen, given, divided, engine, run, seconds=seconds, listener=listener, stop=stopped)
         chosen = choice.formulation
-        if isinstance(chosen, Inn) and chosen.batches != "none":
+        if _is_divided(chosen):
             trained = _in_batches(chosen, parts, engine, run, began, listener, stopped)
         else:
             ready = informed(chosen, rows)
@@ -163,24 +163,31 @@ def train(
     report = report_on(network, dataset, chosen.name, used, named_solves(parts, trained), time.monotonic() - began)
     notes = [*([choice.note] if choice.note else []), *run.notes]
     notes += dict.fromkeys(note for one in trained for note in one.report.notes)
-    notes += [*not_separated(parts, trained), *_ending(report, len(parts), time_limit, stopped=stopped())]
-    return Trained(network, replace(report, workers=min(workers, len(parts)), notes=tuple(notes)), earlier)
+    work = "one epoch of batches" if _is_divided(chosen) else f"a quick start of each of {len(parts)} members"
+    notes += [*not_separated(parts, trained), *_ending(report, work, time_limit, stopped=stopped())]
+    busy = workers if _is_divided(chosen) else min(workers, len(parts))
+    return Trained(network, replace(report, workers=busy, notes=tuple(notes)), earlier)
 
 
-def _ending(report: TrainingReport, parts: int, time_limit: float | None, *, stopped: bool) -> list[str]:
-    """What ended a training of ``parts`` members, if it was not the proof of its optimum."""
+def _ending(report: TrainingReport, work: str, time_limit: float | None, *, stopped: bool) -> list[str]:
+    """What ended a training, if it was not the proof of its optimum; ``work`` is what is done in any case."""
     if stopped and report.status != "optimal":
         return ["stopped before its limits: the best network until then"]
     if time_limit is None:
         return []
     if report.seconds > OVERRUN * time_limit + 1:
         return [
-            f"a quick start of each of {parts} members took {report.seconds:.0f} s, more than the limit of "
-            f"{time_limit:g} s: take fewer classes or rows, more workers, or the ensemble rest"
+            f"{work} took {report.seconds:.0f} s, more than the limit of {time_limit:g} s: take fewer classes or rows, "
+            "more workers, or the ensemble rest"
         ]
     if report.status != "optimal":
         return ["ended by a limit in seconds: another run may end elsewhere, one with a node limit alone does not"]
     return []
+
+
+def _is_divided(formulation: Formulation) -> TypeGuard[Inn]:
+    """True where the rows of each member are trained on in batches."""
+    return isinstance(formulation, Inn) and formulation.batches != "none"
 
 
 def _in_batches(
