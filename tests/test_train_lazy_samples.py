@@ -1,8 +1,12 @@
 """Lazy samples: the optimum of few rows is that of all rows, proved; runs that repeat and resume."""
 
+import json
+
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
+from mip2mcu.cli import main
 from mip2mcu.dataset import Dataset
 from mip2mcu.errors import NoSolutionError
 from mip2mcu.mip.solver import Solver
@@ -31,7 +35,7 @@ def test_the_first_rows_are_the_worst_ones_and_others():
 @pytest.mark.parametrize("objective", ["max-correct", "sat-margin", "min-hinge"])
 @pytest.mark.parametrize(("classes", "hidden"), [(2, (1,)), (2, ()), (3, (1,))])
 def test_few_rows_have_the_optimum_of_all(objective, classes, hidden):
-    data = random_data(1, rows=14 if classes == 2 else 9, inputs=2, classes=classes)
+    data = random_data(1, rows=14 if classes == 2 else 7, inputs=2, classes=classes)
     options = {"hidden": hidden, "weight_bound": 1, "objective": objective, **({} if hidden else {"ridge": 0})}
     if hidden == () and objective != "min-hinge":
         del options["ridge"]
@@ -92,9 +96,20 @@ def test_a_target_that_is_reached_ends_the_rounds():
     data = random_data(4, rows=40, inputs=3)
     options = {"hidden": (1,), "weight_bound": 1, "objective_target": 40, **LAZY}
     trained = train(data, "inn", options=options, node_limit=10)
-    assert any("went into 0 programs" in note for note in trained.report.notes)
+    assert any("no program was solved" in note for note in trained.report.notes)
 
 
 def test_a_stop_gives_the_network_of_the_start():
     trained = train(random_data(4, rows=40, inputs=3), "inn", options=LAZY, node_limit=10, stop=lambda: True)
     assert len(trained.network.layers) == 2
+
+
+def test_the_command_line_divides_rows(tmp_path):
+    table, model = tmp_path / "rows.csv", tmp_path / "model.json"
+    rows = [f"{a},{b},{'yes' if 2 * a > b else 'no'}" for a in range(6) for b in range(6)]
+    table.write_text("\n".join(["a,b,label", *rows]) + "\n")
+    given = ["train", str(table), "--formulation", "inn", "--node-limit", "0", "--out", str(model), "--json"]
+    for batches, note in (("averaging", "3 batches of up to 12 rows"), ("lazy", "lazy samples: ")):
+        shown = CliRunner().invoke(main, [*given, "--batches", batches, "--batch-rows", "12"])
+        assert shown.exit_code == 0, shown.output
+        assert any(text.startswith(note) for text in json.loads(shown.stdout)["report"]["notes"])

@@ -78,9 +78,7 @@ def train_lazily(
     records = state.records()
     formulation.check_fit(records[0], dataset)
     trained = formulation.finish(dataset, reduction, state.best.ordered(), records, began)
-    rows = f"{state.known.sum():,} of {len(state.known):,} distinct rows" if state.rounds else "no row"
-    note = f"lazy samples: {rows} went into {state.rounds} programs"
-    return replace(trained, report=replace(trained.report, notes=(note,)))
+    return replace(trained, report=replace(trained.report, notes=(state.summary(),)))
 
 
 @dataclass(frozen=True)
@@ -167,6 +165,13 @@ class _State:
         self.known[added] = True
         grew, self.grows = self.grows, len(added) > 0
         self.ended = not self.grows and (not grew or self.solver.time_limit is None)
+
+    def summary(self) -> str:
+        """What was done, for people."""
+        if not self.rounds:
+            return "lazy samples: no program was solved"
+        rows = f"{self.known.sum():,} of {len(self.known):,} distinct rows"
+        return f"lazy samples: {rows} went into {self.rounds} programs, one after another"
 
     def records(self) -> list[Solve]:
         """One record a stage, for all rows."""
