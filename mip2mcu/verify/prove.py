@@ -64,16 +64,23 @@ def prove(
 
 
 def prove_files(
-    files: Files, network: Network, target: Target, *, name: str, seconds: float = PROOF_SECONDS
+    files: Files,
+    network: Network,
+    target: Target,
+    *,
+    name: str,
+    seconds: float = PROOF_SECONDS,
+    machine: str | None = None,
 ) -> Proof:
-    """`prove` for the text of NAME.c and NAME.h among ``files``."""
+    """`prove` for the text of NAME.c and NAME.h among ``files``; ``machine`` is the only machine model, None: all."""
+    chosen = machines(target) if machine is None else (machine,)
     version = frama_c_version()
     text = files[f"{name}.c"]
     with tempfile.TemporaryDirectory(prefix="mip2mcu-prove-") as folder:
         for file_name, content in {**files, _MODEL_HEADER: proved_model(network, name, files[f"{name}.h"])}.items():
             (Path(folder) / file_name).write_text(content, encoding="utf-8")
         shutil.copy(resource_folder("firmware") / "proof" / _MAIN, folder)
-        analyses = tuple(_analyse(Path(folder), name, machine, target, seconds) for machine in machines(target))
+        analyses = tuple(_analyse(Path(folder), name, one, target, seconds) for one in chosen)
     return Proof(
         model_sha256=network.sha256,
         target=target.name,
