@@ -3,6 +3,10 @@
 Seed 0 is the row of all minima and seed 1 the row of all maxima. Any other seed starts xorshift32, one step an input
 (or a word of packed inputs) and more; seed % 4 says how many inputs stay at their minimum: none, and then about a half,
 three quarters, seven eighths of them. A single share would leave the sums of most networks far from 0.
+
+A `Vector` mixes two such rows: a run of inputs is of another seed. As the run grows, sums wander from those of the one
+row to those of the other, and one at a time they pass 0. Seeds from PATTERN on stand for stored patterns of minima and
+maxima, for sums that no random row brings near 0.
 """
 
 from __future__ import annotations
@@ -16,15 +20,28 @@ from numpy.typing import NDArray
 
 from mip2mcu.export.packing import WordArray, pack_bits, unpack_bits
 from mip2mcu.network import Network
-from mip2mcu.ranges import IntArray
+from mip2mcu.ranges import BoolArray, IntArray
 
 START = 0x2545F491
 STRIDE = 0x9E3779B9
 """The generator starts at START + seed * STRIDE modulo 2**32, which is 0 for no seed of 16 bits."""
 CORNERS = (0, 1)
+PATTERN = 224
+"""The first pattern's seed; there is room for 32 of them, as `Vector.seed` and `Vector.other` have 8 bits each."""
+SEEDS = 256
 _THINNING = 4
 
 States: TypeAlias = NDArray[np.uint32]
+
+
+@dataclass(frozen=True, order=True)
+class Vector:
+    """The row of ``seed``, but with the elements of memory from ``first`` up to, not with, ``end`` of ``other``."""
+
+    seed: int
+    other: int = 0
+    first: int = 0
+    end: int = 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,6 +72,28 @@ class Drawing:
         if self.packed:
             return unpack_bits((drawn & self.free) | self.fixed, len(self.low))
         return self.low + (((drawn.astype(np.int64) >> 16) * self.span) >> 16)
+
+    @property
+    def length(self) -> int:
+        """Elements of memory in a row: a value each, or a word of packed inputs."""
+        return len(self.free) if self.packed else len(self.low)
+
+    def pool(self, patterns: BoolArray) -> IntArray:
+        """The rows of all seeds below PATTERN, and behind them those of ``patterns`` (patterns, inputs)."""
+        return np.concatenate([self.rows(range(PATTERN)), np.where(patterns, self.low + self.span - 1, self.low)])
+
+    def vectors(self, vectors: Sequence[Vector], patterns: BoolArray) -> IntArray:
+        """Network inputs (vectors, inputs)."""
+        return self.mixed(vectors, self.pool(patterns))
+
+    def mixed(self, vectors: Sequence[Vector], pool: IntArray) -> IntArray:
+        """Network inputs (vectors, inputs); ``pool`` has the row of every seed that occurs."""
+        share = 32 if self.packed else 1
+        numbers = np.array([(v.seed, v.other, v.first * share, v.end * share) for v in vectors]).reshape(-1, 4)
+        seed, other, first, end = numbers.T
+        place = np.arange(len(self.low))
+        inside = (place >= first[:, None]) & (place < end[:, None])
+        return np.where(inside, pool[other], pool[seed])
 
     def _values(self, state: States, seeds: States) -> list[States]:
         thin = (np.uint32(1) << (seeds % _THINNING).astype(np.uint32)) - np.uint32(1)

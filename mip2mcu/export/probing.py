@@ -2,8 +2,9 @@
 
 No check reads code (a CRC of it would have to be patched into the firmware behind the linker), so these weights are
 watched by what they do. A change of a weight by d moves its unit's sum by d * x, which is seen where the unit's output
-changes with it and the last sums with that. So rows are needed on which sums lie near their thresholds, on either side,
-while the unit matters: of many rows that cost nothing but their seed, those are taken that notice most of what is left.
+changes with it and the last sums with that. So rows are needed on which sums lie next to their thresholds, on either
+side, while the unit matters. Of many rows that cost a few bytes each (see `mip2mcu.export.drawing` and
+`mip2mcu.export.crossings`) those are taken that notice most of what is left.
 
     changes     of each weight and bias that is not 0: its sign, its loss, one more and one less, apart from those that
                 change no output of the unit for any inputs in range, and those of units that nothing reads
@@ -12,24 +13,29 @@ while the unit matters: of many rows that cost nothing but their seed, those are
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mip2mcu.export.drawing import CORNERS, Drawing
+from mip2mcu.export.crossings import candidates, patterns_for
+from mip2mcu.export.drawing import CORNERS, PATTERN, Drawing, Vector
+from mip2mcu.export.reachable import can_flip, work
 from mip2mcu.layers import Activation, Dense, Requantisation
 from mip2mcu.network import Network
 from mip2mcu.ranges import BoolArray, IntArray
 
-_MOST_SEEDS = 128
-_BATCHES = (64, 64, 128, 256, 512, 1024, 2048, 4096, 4096, 4096)
-"""How many seeds are tried at a time; the later ones are for the few changes that are hard to notice."""
-_CHOOSY_BATCHES = 4
-_LEAST_SHARE = 32
-"""In the first batches a row must notice one of so many changes that are left."""
+_MOST_VECTORS = 512
+_ROUNDS, _IDLE_ROUNDS = 24, 6
+_CHOOSY_ROUNDS = 4
+_LEAST_SHARE = 64
+"""In the first rounds a row must notice one of so many changes that are left."""
+_ROWS, _LEAST_ROWS = 1024, 128
+"""That are tried in a round; that are tried in all, however long that takes."""
 _OPERATIONS = 2 * 10**8
 """Of the networks that are computed while rows are tried, all together: a second or two."""
+_EXACT_BYTES = 2 * 10**9
+"""That are moved to find out which changes no inputs can show: a second, at most."""
 _CHUNK = 2 * 10**6
 
 
@@ -48,43 +54,98 @@ class Changes:
         return Changes(self.unit[which], self.input[which], self.delta[which])
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Probes:
-    """The chosen seeds, and how many of all changes they notice."""
+    """The chosen vectors, their patterns (patterns, inputs), and how many of all changes they notice.
 
-    seeds: tuple[int, ...]
+    changes    that some inputs can show, as far as that is known
+    """
+
+    vectors: tuple[Vector, ...]
+    patterns: BoolArray
     noticed: int
     changes: int
 
 
 def choose(network: Network, coded: Sequence[int], drawing: Drawing) -> Probes:
-    """Seeds for ``network`` whose layers ``coded``, all of them dense, stand in code."""
-    left = {k: changes_of(network, k) for k in coded}
-    total = _count(left)
-    seeds: list[int] = []
-    for number, batch in enumerate(_batches(network)):
-        found = _notice(network, left, drawing.rows(batch))
-        share = _LEAST_SHARE if number < _CHOOSY_BATCHES else total + 1
-        chosen = list(_greedy(found, share, _MOST_SEEDS - len(seeds)))
-        seeds += [batch[row] for row in chosen]
-        left = {k: changes.only(np.flatnonzero(~found[k][chosen].any(axis=0))) for k, changes in left.items()}
-        if len(seeds) == _MOST_SEEDS or not _count(left):
+    """Vectors for ``network`` whose layers ``coded``, all of them dense, stand in code."""
+    every = {k: changes_of(network, k) for k in coded}
+    patterns = np.empty((0, network.inputs), dtype=bool)
+    if 0 in every and _dense(network, 0).activation is Activation.SIGN:
+        patterns = patterns_for(_dense(network, 0), np.unique(every[0].unit), drawing, drawing.pool(patterns))
+    pool = drawing.pool(patterns)
+    vectors = _search(network, every, drawing, pool)
+    found = _notice(network, every, drawing.mixed(vectors, pool))
+    needed = list(_greedy(found, _count(every) + 1, len(vectors)))
+    seen = {k: found[k][needed].any(axis=0) for k in every}
+    noticed = sum(int(one.sum()) for one in seen.values())
+    hopeless = _hopeless(_dense(network, 0), every[0].only(np.flatnonzero(~seen[0])), drawing) if 0 in every else 0
+    kept = sorted({Vector(seed) for seed in CORNERS} | {vectors[m] for m in needed})
+    return Probes(*_renumbered(kept, patterns), noticed, _count(every) - hopeless)
+
+
+def _renumbered(vectors: Sequence[Vector], patterns: BoolArray) -> tuple[tuple[Vector, ...], BoolArray]:
+    """The same vectors, and of the patterns only those that occur in them."""
+    used = sorted({seed - PATTERN for vector in vectors for seed in (vector.seed, vector.other) if seed >= PATTERN})
+
+    def moved(seed: int) -> int:
+        return seed if seed < PATTERN else PATTERN + used.index(seed - PATTERN)
+
+    return tuple(replace(v, seed=moved(v.seed), other=moved(v.other)) for v in vectors), patterns[used]
+
+
+def _hopeless(layer: Dense, left: Changes, drawing: Drawing) -> int:
+    """How many of the changes that are ``left`` of the first layer no inputs can show, as far as a second tells."""
+    if layer.activation is not Activation.SIGN:
+        return 0
+    low, high = drawing.low, drawing.low + drawing.span - 1
+    found, bytes_left = 0, _EXACT_BYTES
+    for j, position, delta in zip(left.unit.tolist(), left.input.tolist(), left.delta.tolist(), strict=True):
+        bytes_left -= work(layer, j, low, high)
+        if bytes_left < 0:
             break
-    return Probes(tuple(sorted({*seeds, *CORNERS})), total - _count(left), total)
+        found += not can_flip(layer, j, position, delta, low, high)
+    return found
+
+
+def _search(network: Network, left: Mapping[int, Changes], drawing: Drawing, pool: IntArray) -> list[Vector]:
+    """Vectors that together notice what can be noticed: first plain seeds, then mixtures for what is left."""
+    rng = np.random.default_rng(0)
+    rows = max(_LEAST_ROWS, _OPERATIONS // _operations(network, left))
+    tried = [Vector(seed) for seed in range(min(PATTERN, rows))]
+    vectors: list[Vector] = []
+    idle = 0
+    for turn in range(_ROUNDS):
+        found = _notice(network, left, drawing.mixed(tried, pool))
+        share = _LEAST_SHARE if turn < _CHOOSY_ROUNDS else _count(left) + 1
+        chosen = list(_greedy(found, share, _MOST_VECTORS - len(vectors)))
+        vectors += [tried[m] for m in chosen]
+        left = {k: changes.only(np.flatnonzero(~found[k][chosen].any(axis=0))) for k, changes in left.items()}
+        rows -= len(tried)
+        idle = 0 if chosen else idle + 1
+        if not _count(left) or len(vectors) == _MOST_VECTORS or rows <= 0 or idle == _IDLE_ROUNDS:
+            break
+        tried = candidates(*_first(network, left), drawing, pool, min(rows, _ROWS), rng)
+    return vectors
+
+
+def _operations(network: Network, changes: Mapping[int, Changes]) -> int:
+    """Of trying one row: the network, and what follows each unit whose output may change."""
+    weights = [getattr(layer, "weights", np.empty(0)).size for layer in network.layers]
+    rest = sum(len(np.unique(changes[k].unit)) * sum(weights[k + 1 :]) for k in changes)
+    return network.operations + rest
+
+
+def _first(network: Network, left: Mapping[int, Changes]) -> tuple[Dense | None, dict[int, IntArray]]:
+    """The first layer, where it has thresholds, and by unit the inputs with changes that are left; else nothing."""
+    if 0 not in left or _dense(network, 0).activation is not Activation.SIGN:
+        return None, {}
+    changes = left[0]
+    return _dense(network, 0), {j: changes.input[changes.unit == j] for j in np.unique(changes.unit).tolist()}
 
 
 def _count(left: Mapping[int, Changes]) -> int:
     return sum(len(changes.unit) for changes in left.values())
-
-
-def _batches(network: Network) -> Iterator[range]:
-    """Seeds to choose from, as many as `_OPERATIONS` allow, but at least one batch."""
-    first, rows = 0, max(_BATCHES[0], _OPERATIONS // network.operations)
-    for size in _BATCHES:
-        if first + size > rows:
-            return
-        yield range(first, first + size)
-        first += size
 
 
 def _greedy(found: Mapping[int, BoolArray], share: int, most: int) -> Iterator[int]:
