@@ -89,8 +89,8 @@ class Drawing:
     def mixed(self, vectors: Sequence[Vector], pool: IntArray) -> IntArray:
         """Network inputs (vectors, inputs); ``pool`` has the row of every seed that occurs."""
         share = 32 if self.packed else 1
-        numbers = np.array([(v.seed, v.other, v.first * share, v.end * share) for v in vectors]).reshape(-1, 4)
-        seed, other, first, end = numbers.T
+        numbers = [(v.seed, v.other, v.first * share, v.end * share) for v in vectors]
+        seed, other, first, end = np.array(numbers, dtype=np.int64).reshape(-1, 4).T
         place = np.arange(len(self.low))
         inside = (place >= first[:, None]) & (place < end[:, None])
         return np.where(inside, pool[other], pool[seed])
