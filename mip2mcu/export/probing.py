@@ -74,7 +74,7 @@ def choose(network: Network, coded: Sequence[int], drawing: Drawing) -> Probes:
     if 0 in every and _dense(network, 0).activation is Activation.SIGN:
         patterns = patterns_for(_dense(network, 0), np.unique(every[0].unit), drawing, drawing.pool(patterns))
     pool = drawing.pool(patterns)
-    vectors = _search(network, every, drawing, pool)
+    vectors = _search(network, every, drawing, pool) or [Vector(seed) for seed in CORNERS]
     found = _notice(network, every, drawing.mixed(vectors, pool))
     needed = list(_greedy(found, _count(every) + 1, len(vectors)))
     seen = {k: found[k][needed].any(axis=0) for k in every}
