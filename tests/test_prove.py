@@ -148,25 +148,6 @@ def test_the_counts_that_a_proof_rests_on_are_named():
 # ---- what a proof rests on -----------------------------------------------------------------------------------------
 
 
-def with_assertions(text: str) -> str:
-    """The C with every condition that proofs assume as a check at run time."""
-    return "#include <assert.h>\n" + re.sub(r"/\*@ admit \w+: ([^;]*); \*/", r"assert(\1);", text)
-
-
-@pytest.mark.parametrize("layout", ["bit_planes", "bit_planes/compact"])
-@pytest.mark.parametrize("values", [(-1, 1), WIDE], ids=["ternary", "planes"])
-@pytest.mark.parametrize("target", ["generic", "cortex-m0", "cortex-m4"])
-def test_counts_stay_within_what_proofs_assume(layout, values, target, tmp_path):
-    network = bits_of(values, 95)
-    entry = generate(network, target, "model", options=ExportOptions(layout=f"{layout},bit_planes"))
-    text = with_assertions(entry.files["model.c"])
-    assert text.count("assert(") >= 2
-    checked = compile_host([replace(entry, files={**entry.files, "model.c": text})], tmp_path)[0]
-    agreeing = np.concatenate([network.layers[0].weights > 0, network.layers[0].weights < 0]).astype(int)
-    rows = np.concatenate([agreeing, 1 - agreeing, random_rows(network, 300, np.random.default_rng(1))])
-    assert_equal_to_network(checked, network, rows)
-
-
 _READERS = (
     "bit_planes", "bit_columns,bit_planes", "compressed", "dense", "sparse_delta8", "sparse_index16", "ternary2",
     "unrolled",
