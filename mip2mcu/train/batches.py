@@ -32,6 +32,7 @@ from mip2mcu.progress import Listener, Stop, silent
 from mip2mcu.ranges import IntArray
 from mip2mcu.train.best_response import Engine
 from mip2mcu.train.box import Box, radii
+from mip2mcu.train.clock import Clock, until
 from mip2mcu.train.goal import Goal
 from mip2mcu.train.inn import Inn
 from mip2mcu.train.inn_model import whole_box
@@ -64,15 +65,15 @@ def train_by_averaging(
     Raises `UsageError` where no class has enough rows for validation.
     """
     start = time.monotonic()
-    left = _Clock(solver, began).left
+    clock = Clock.of(solver, began)
     training, validation = validation_split(dataset, solver.seed)
     whole = formulation.reduced(dataset)
     rows = whole.on(dataset.rows_at(training))
     goal = formulation.goal_on(rows)
     batches = deal(dataset.labels, training, formulation.batch_rows, solver.seed, 0)
     first = _First(formulation.hidden, goal, dataset.rows_at(batches[0]), whole.on(dataset.rows_at(batches[0])), solver)
-    seconds = None if solver.time_limit is None else START_SHARE * solver.time_limit
-    centre = run.map(_begin, [first], seconds=seconds, listener=listener, stop=stop)[0].network.narrowed()
+    begun = run.map(_begin, [first], seconds=clock.left(START_SHARE), listener=listener, stop=stop)[0]
+    centre = begun.network.narrowed()
     goal = replace(goal, compress="none")  # the architecture is that of the first network from here on
     everything = box = whole_box(rows, centre.hidden, goal.room(rows, centre.hidden))
     best, most, records, curve = centre, -1, [], []
@@ -82,8 +83,7 @@ def train_by_averaging(
         batches = deal(dataset.labels, training, formulation.batch_rows, solver.seed, epoch)
         parts = [whole.on(dataset.rows_at(batch)) for batch in batches]
         tasks = [_batch(formulation, goal, part, len(training), box.clipped(centre), box, solver) for part in parts]
-        remaining = left()
-        seconds = None if remaining is None else remaining / (len(steps) + 1 - epoch)
+        seconds = clock.left(1 / (len(steps) + 1 - epoch))
         found = run.map(_solve, tasks, seconds=seconds, listener=listener, stop=stop)
         records += [replace(s, stage=f"epoch {epoch + 1}: batch {s.stage}") for one in found for s in one.solves]
         votes = [right_rows(one.network, whole, dataset, validation) for one in found]
@@ -91,7 +91,7 @@ def train_by_averaging(
         curve.append(right_rows(centre, whole, dataset, validation))
         if curve[-1] > most:
             best, most = centre, curve[-1]
-        if stop() or left() == 0:
+        if stop() or not clock.goes_on():
             break
     note = _note(len(batches), formulation.batch_rows, curve, len(validation))
     trained = formulation.finish(dataset, whole, best, formulation.counted(best, whole, solver), start)
@@ -106,17 +106,6 @@ def _note(batches: int, batch_rows: int, curve: Sequence[int], validation: int) 
         f"{batches} batches of up to {batch_rows} rows; right on {validation} rows for validation after each epoch: "
         f"{shares} %; the network of epoch {taken} was taken"
     )
-
-
-@dataclass(frozen=True)
-class _Clock:
-    solver: Solver
-    began: float
-
-    def left(self) -> float | None:
-        """Seconds until the time limit; None without one."""
-        limit = self.solver.time_limit
-        return None if limit is None else max(0.0, self.began + limit - time.monotonic())
 
 
 # ---- rows ----------------------------------------------------------------------------------------------------------
@@ -214,15 +203,9 @@ def _batch(
     return _Batch(goal, rows, centre, own, formulation.tight, target and target * count // training, solver)
 
 
-def _until(context: Context, share: float) -> Stop:
-    """True after a share of the task's seconds, or when it is told to stop."""
-    end = None if context.seconds is None else time.monotonic() + share * context.seconds
-    return lambda: context.stop() or (end is not None and time.monotonic() > end)
-
-
 def _begin(task: _First, context: Context) -> Found:
     """A network of the first batch, by best responses."""
-    engine = Engine(task.rows, task.goal, task.solver.within(context.seconds), context.listener, _until(context, 1.0))
+    engine = Engine(task.rows, task.goal, task.solver.within(context.seconds), context.listener, until(context))
     return Found(first_network(task.dataset, engine, task.hidden), ())
 
 
@@ -231,7 +214,7 @@ def _solve(task: _Batch, context: Context) -> Found:
     began = time.monotonic()
     solver = task.solver.within(context.seconds)
     target = None if task.target is None else (task.target,)
-    engine = Engine(task.rows, task.goal, solver, silent, _until(context, 0.5), target, task.box)
+    engine = Engine(task.rows, task.goal, solver, silent, until(context, 0.5), target, task.box)
     network = engine.improved(task.centre, programs=False)
     least = float(task.goal.least(task.rows, network.hidden))
     record: Solve = replace(no_solve(task.goal.stages[0], solver), bound=least)

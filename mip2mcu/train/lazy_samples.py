@@ -14,7 +14,6 @@ per cent of thousands of rows are enough for the proof; on others the best respo
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -25,6 +24,7 @@ from mip2mcu.parallel import Context, Executor
 from mip2mcu.progress import Listener, Stop
 from mip2mcu.ranges import BoolArray, IntArray
 from mip2mcu.train.best_response import Engine
+from mip2mcu.train.clock import Clock, until
 from mip2mcu.train.goal import Goal, Value
 from mip2mcu.train.inn import Inn
 from mip2mcu.train.inn_search import Found, Search
@@ -60,40 +60,25 @@ def train_lazily(
 
     Raises `NoSolutionError` where the objective needs a network without training errors and none was found.
     """
-    clock = _Clock(None if solver.time_limit is None else began + solver.time_limit)
+    clock = Clock.of(solver, began)
     reduction = formulation.reduced(dataset)
     start = _Start(formulation, dataset, solver)
-    first = run.map(_begin, [start], seconds=clock.share(START_SHARE), listener=listener, stop=stop)[0]
+    first = run.map(_begin, [start], seconds=clock.left(START_SHARE), listener=listener, stop=stop)[0]
     network = from_network(first.network, reduction).padded(formulation.hidden).ordered()
     state = _State(formulation, reduction, network, solver)
     state.note(first.report.solves)
-    while state.rounds < ROUNDS and not state.finished and not stop() and clock.goes_on():
+    while state.rounds < ROUNDS and not state.finished and not stop() and clock.goes_on(LAST_SECONDS):
         share = ROUND_SHARE if state.grows else 1.0
-        answer = run.map(_solve, [state.task()], seconds=clock.share(share), listener=listener, stop=stop)[0]
+        answer = run.map(_solve, [state.task()], seconds=clock.left(share), listener=listener, stop=stop)[0]
         state.take(answer)
         if state.grows and not state.finished:
             polish = _Polish(state.goal, reduction, answer.network, solver)
-            better = run.map(_polish, [polish], seconds=clock.share(POLISH_SHARE), listener=listener, stop=stop)[0]
+            better = run.map(_polish, [polish], seconds=clock.left(POLISH_SHARE), listener=listener, stop=stop)[0]
             state.consider(better.network)
     records = state.records()
     formulation.check_fit(records[0], dataset)
     trained = formulation.finish(dataset, reduction, state.best.ordered(), records, began)
     return replace(trained, report=replace(trained.report, notes=(state.summary(),)))
-
-
-@dataclass(frozen=True)
-class _Clock:
-    """When the training must end; None: no limit in seconds."""
-
-    end: float | None
-
-    def share(self, part: float) -> float | None:
-        """A part of the seconds that are left."""
-        return None if self.end is None else part * max(0.0, self.end - time.monotonic())
-
-    def goes_on(self) -> bool:
-        """True where there is time for another round."""
-        return self.end is None or time.monotonic() < self.end - LAST_SECONDS
 
 
 @dataclass(eq=False)
@@ -251,10 +236,5 @@ def _solve(task: _Round, context: Context) -> Found:
 
 def _polish(task: _Polish, context: Context) -> Found:
     """Best responses to all rows, unit by unit."""
-    end = None if context.seconds is None else time.monotonic() + context.seconds
-
-    def over() -> bool:
-        return context.stop() or (end is not None and time.monotonic() > end)
-
-    engine = Engine(task.rows, task.goal, task.solver.within(context.seconds), context.listener, over)
+    engine = Engine(task.rows, task.goal, task.solver.within(context.seconds), context.listener, until(context))
     return Found(engine.polished(task.network, POLISH_ROUNDS), ())
