@@ -19,13 +19,12 @@ from mip2mcu.dataset import Dataset
 from mip2mcu.errors import DatasetError, UsageError
 from mip2mcu.model_file import check_place
 from mip2mcu.network import Network
-from mip2mcu.progress import Listener, Progress, Stop, stop_on_interrupt
+from mip2mcu.progress import Listener, Progress, stop_on_interrupt
 
 if TYPE_CHECKING:
     from mip2mcu.prune import FloatNetwork, Pruned, Pruning
 
 METHOD_NAMES = ("subset", "oamip", "reconstruct", "spread", "magnitude", "random")
-TRANSFER_EPOCHS = 20
 
 _SOURCE = (
     click.option("--data", required=True, type=click.Path(), help="Rows to select, refit and calibrate on: CSV, NPZ."),
@@ -73,7 +72,7 @@ _SELECTION = (
         "--fine-tune",
         type=int,
         metavar="EPOCHS",
-        help=f"Train on --data after removal.  [default: 0; of --transfer: {TRANSFER_EPOCHS}]",
+        help="Train on --data after removal.  [default: 0]  With --transfer: that training's.",
     ),
     click.option(
         "--transfer",
@@ -190,7 +189,7 @@ def _selection_options(command: Callable[..., Any]) -> Callable[..., Any]:
             scoring=Scoring(decouple or "none", 1 if images is None else images, not binary, threshold=threshold),
             fine_tune=0 if transfer else fine_tune or 0,
         )
-        others |= {"transfer": transfer, "epochs": TRANSFER_EPOCHS if fine_tune is None else fine_tune}
+        others |= {"transfer": transfer, "epochs": fine_tune}
         return command(pruning=pruning, max_flash=max_flash, **others)
 
     for option in reversed(_SELECTION):
@@ -218,7 +217,7 @@ def prune_command(
     pruning: Pruning,
     max_flash: int | None,
     transfer: str | None,
-    epochs: int,
+    epochs: int | None,
     target: str,
     initial: str | None,
     time_limit: float,
@@ -234,27 +233,25 @@ def prune_command(
     """
     from mip2mcu.export.targets import find_target  # noqa: PLC0415  (the template engine loads only where needed)
     from mip2mcu.mip.solver import Solver  # noqa: PLC0415  (Pyomo loads only where it is needed)
+    from mip2mcu.prune import transfer as moved  # noqa: PLC0415
 
     check_place(out)
     find_target(target)
-    if initial is not None and transfer is None:
-        raise UsageError("--initial is what --transfer begins with: give both, or none")
     rows = source.rows(source.data)
     trained = source.network(network, rows)
+    second = _second(source, transfer, initial, rows)
     live = console.LiveLine()
     listener = live.silent if as_json else _shown_on(live)
     with stop_on_interrupt() as stopped:
-        options: dict[str, Any] = {
-            "test": source.test_rows(rows) if transfer is None else None,
-            "listener": listener,
+        common: dict[str, Any] = {"seed": seed, "listener": listener, "stop": stopped}
+        options = {
+            "test": None if second else source.test_rows(rows),
             "solver": Solver(time_limit=time_limit, seed=seed % 2**31),
-            "seed": seed,
             "workers": workers,
-            "stop": stopped,
         }
-        results = [_pruned(trained, rows, pruning, max_flash, target, options)]
-        if transfer is not None:
-            results.append(_transferred(results[0], source, transfer, initial, epochs, seed, listener, stopped))
+        results = [_pruned(trained, rows, pruning, max_flash, target, options | common)]
+        if second:
+            results.append(moved(results[0], epochs=epochs, **second, **common))
     live.clear()
     model = results[-1].network
     model.save(out)
@@ -292,22 +289,20 @@ def _pruned(
     return prune_to_fit(trained, rows, pruning, most, flash, **options)
 
 
-def _transferred(
-    result: Pruned,
-    source: _Source,
-    data: str,
-    initial: str | None,
-    epochs: int,
-    seed: int,
-    listener: Listener,
-    stop: Stop,
-) -> Pruned:
-    from mip2mcu.prune import transfer  # noqa: PLC0415  (Pyomo loads only where it is needed)
-
-    rows = source.rows(data)
-    start = None if initial is None else source.network(initial, rows)
-    test = source.test_rows(rows)
-    return transfer(result, rows, epochs, initial=start, test=test, seed=seed, listener=listener, stop=stop)
+def _second(source: _Source, transfer: str | None, initial: str | None, rows: Dataset) -> dict[str, Any] | None:
+    """What `mip2mcu.prune.transfer` is given: everything is read and checked before the long work."""
+    if transfer is None:
+        if initial is not None:
+            raise UsageError("--initial is what --transfer begins with: give both, or none")
+        return None
+    others = source.rows(transfer)
+    if others.inputs.shape[1] != rows.inputs.shape[1]:
+        raise UsageError(
+            f"{transfer} has {others.inputs.shape[1]} inputs a row, {source.data} has {rows.inputs.shape[1]}: a mask "
+            "is transferred between data of one shape"
+        )
+    start = None if initial is None else source.network(initial, others)
+    return {"data": others, "initial": start, "test": source.test_rows(others)}
 
 
 def _number(text: str, option: str) -> float:

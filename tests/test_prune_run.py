@@ -316,6 +316,13 @@ def test_the_command_transfers_a_mask(tmp_path):
     assert [step["name"] for step in described["transfer"][0]["steps"]] == ["transferred", "quantised"]
 
 
+def test_a_mask_cannot_be_transferred_to_data_of_another_shape(tmp_path):
+    net, data, out = files(tmp_path, dense_network((6, 10, 8, 3)))
+    (tmp_path / "narrow.csv").write_text("a,b,label\n1,2,x\n2,1,y\n1,1,x\n")
+    done = run(net, "--data", data, "--out", out, "--transfer", str(tmp_path / "narrow.csv"))
+    assert (done.exit_code, "2 inputs a row" in done.output) == (2, True)
+
+
 def test_files_that_are_no_models_are_not_replaced(tmp_path):
     net, data, _ = files(tmp_path, dense_network())
     before = (tmp_path / "data.csv").read_text()

@@ -43,6 +43,8 @@ METHODS: Mapping[str, tuple[Method, str]] = {
 }
 """Selection methods by name, the best first, each with one line about it."""
 
+TRANSFER_STEPS = 3000
+TRANSFER_RATE = 3e-3
 LARGEST_VALUE = 1e100
 """Values beyond are no network that was trained, and their squares could overflow."""
 MEASURED_ROWS = 10_000
@@ -254,7 +256,7 @@ class _Work:
 def transfer(
     result: Pruned,
     data: Dataset,
-    epochs: int,
+    epochs: int | None = None,
     *,
     initial: FloatNetwork | None = None,
     test: Dataset | None = None,
@@ -264,10 +266,11 @@ def transfer(
 ) -> Pruned:
     """The units that ``result`` selected, trained anew on other ``data``: a mask that is transferred.
 
+    epochs    of training; None: what makes `TRANSFER_STEPS` steps
     initial   the weights to begin with: those that the network of ``result`` was once trained from, as published, with
               the same units; None: random ones
     """
-    if epochs < 1:
+    if epochs is not None and epochs < 1:
         raise UsageError("a mask is transferred by training: give at least 1 epoch")
     _check_labels(data, test)
     began = time.monotonic()
@@ -275,10 +278,12 @@ def transfer(
     if initial.widths != result.whole.widths or initial.input_shape != result.whole.input_shape:
         raise ModelError(
             f"the initial network has {initial.widths} units on inputs {initial.input_shape}, the selection is of one "
-            f"with {result.whole.widths} on {result.whole.input_shape}: transfer without removing losslessly before"
+            f"with {result.whole.widths} on {result.whole.input_shape}: give the one that it came from"
         )
     listener(Progress(f"training on {data.rows} rows"))
-    smaller = transferred(initial, result.selection, data, Training(epochs, seed=seed), stop)
+    training = Training(rate=TRANSFER_RATE, seed=seed)
+    epochs = max(1, round(TRANSFER_STEPS * training.batch / data.rows)) if epochs is None else epochs
+    smaller = transferred(initial, result.selection, data, replace(training, epochs=epochs), stop)
     notes = [*initial.notes, *_beyond(test)]
     whole = _quantised(smaller, data, notes)
     steps = [_measured(name, made, data, test) for name, made in (("transferred", smaller), ("quantised", whole))]
