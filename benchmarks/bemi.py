@@ -9,19 +9,22 @@ The form of the filter itself (eight directions, windows of twice the step, shif
 copies were settled beforehand, with an eye on the test images of the first two instances: the other three are untouched
 by any choice. The defaults of the formulation "smooth" were settled on images of the training file behind all slices.
 
-    python -m benchmarks.bemi [--quick] [--only WORDS] [--list]
+    python -m benchmarks.bemi [--quick] [--only WORDS] [--keep FOLDER] [--workers N] [--list]
 
-A part is written as soon as it is finished; --only measures the parts with these words in their name anew.
+A part is written as soon as it is finished; --only measures the parts with these words in their name anew, and --keep
+lets an interrupted one go on with the instances that are left.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -31,7 +34,7 @@ from sklearn.svm import SVC
 from benchmarks.results import FOLDER, Row, data_folder, load, save, store
 from mip2mcu import Dataset, evaluate, train, verify
 from mip2mcu.augmentation import Augmentation, augmented
-from mip2mcu.evaluation import Evaluation
+from mip2mcu.files import write_text
 from mip2mcu.network import Network
 from mip2mcu.stages import fit_stages, through
 from mip2mcu.train import Trained
@@ -160,34 +163,58 @@ def best_stage(data: Dataset) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class Outcome:
-    trained: Trained
-    evaluation: Evaluation
-    baselines: dict[str, float]
+    """Figures of one instance: shares in per cent, gaps of the stages where there is a bound."""
+
+    accuracy: float
+    unclassified: float
+    links: int
     seconds: float
+    gaps: dict[str, float | None]
+    baselines: dict[str, float]
 
 
-def run(setting: Setting, data: Dataset, test: Dataset) -> Outcome:
-    began = time.monotonic()
-    stages = best_stage(data) if setting.staged else ()
+def trained_on(setting: Setting, data: Dataset, workers: int) -> Trained:
+    """The ensemble of one instance."""
     limits: dict[str, Any] = {"node_limit": 0}
     if setting.pair_seconds is not None:
-        limits = {"time_limit": setting.pair_seconds * 45 / WORKERS}
-    trained = train(
+        limits = {"time_limit": setting.pair_seconds * 45 / workers}
+    return train(
         data,
         setting.formulation,
         ensemble="pairs",
         vote=setting.vote,
-        stages=stages,
+        stages=best_stage(data) if setting.staged else (),
         copies=setting.copies,
-        workers=WORKERS,
+        workers=workers,
         **limits,
     )
+
+
+def run(setting: Setting, data: Dataset, test: Dataset, workers: int) -> Outcome:
+    began = time.monotonic()
+    trained = trained_on(setting, data, workers)
     seconds = time.monotonic() - began
+    front = fit_stages(best_stage(data) if setting.staged else (), data)
     more = augmented(data, Augmentation(setting.copies), 0)
-    front = fit_stages(stages, data)
+    result = evaluate(trained.network, test)
     return Outcome(
-        trained, evaluate(trained.network, test), baselines(through(more, front), through(test, front)), seconds
+        accuracy=100 * result.accuracy,
+        unclassified=100 * result.unclassified / result.rows,
+        links=trained.network.link_count,
+        seconds=seconds,
+        gaps={total.name: total.gap for total in trained.report.totals},
+        baselines=baselines(through(more, front), through(test, front)),
     )
+
+
+def kept(file: Path | None, measure: Callable[[], Outcome]) -> Outcome:
+    """The outcome in ``file``, or a new one that is put there."""
+    if file is not None and file.exists():
+        return Outcome(**json.loads(file.read_text(encoding="utf-8")))
+    outcome = measure()
+    if file is not None:
+        write_text(file, json.dumps(asdict(outcome), indent=1) + "\n")
+    return outcome
 
 
 def baselines(data: Dataset, test: Dataset) -> dict[str, float]:
@@ -206,27 +233,23 @@ def baselines(data: Dataset, test: Dataset) -> dict[str, float]:
 
 def figures(setting: Setting, outcomes: Sequence[Outcome]) -> list[Row]:
     """Accuracy beside its references, then what it takes."""
-    accuracies = [100 * one.evaluation.accuracy for one in outcomes]
+    accuracies = [one.accuracy for one in outcomes]
     references = {name: _mean([one.baselines[name] for one in outcomes]) for name in outcomes[0].baselines}
-    references = {**setting.paper, **references}
-    links, seconds = [o.trained.network.link_count / 45 for o in outcomes], [o.seconds for o in outcomes]
-    few = "" if len(outcomes) == INSTANCES else f" ({len(outcomes)} of {INSTANCES} instances)"
-    task, name = setting.task, setting.metric + few
+    task, name = setting.task, setting.metric
+    links = _mean([one.links / 45 for one in outcomes])
     rows = [
-        Row(task, f"accuracy, {name}", _mean(accuracies), "%", "higher", references, setting.bar),
+        Row(task, f"accuracy, {name}", _mean(accuracies), "%", "higher", {**setting.paper, **references}, setting.bar),
         Row(task, f"worst instance, {name}", min(accuracies), "%"),
         Row(task, f"best instance, {name}", max(accuracies), "%"),
-        Row(task, f"links a pair, {name}", _mean(links), "", "lower", {}, "<= 150" if "ours" in task else ""),
-        Row(task, f"training time of the ensemble, {name}", _mean(seconds), "s", "lower"),
+        Row(task, f"links a pair, {name}", links, "", "lower", {}, "<= 150" if "ours" in task else ""),
+        Row(task, f"training time of the ensemble, {name}", _mean([one.seconds for one in outcomes]), "s", "lower"),
     ]
     if setting.vote == "strict":
-        shares = [100 * one.evaluation.unclassified / one.evaluation.rows for one in outcomes]
-        rows.append(Row(task, f"unclassified, {name}", _mean(shares), "%", "lower"))
-        for total in outcomes[0].trained.report.totals:
-            gaps = [t.gap for one in outcomes for t in one.trained.report.totals if t.name == total.name]
-            known = [100 * gap for gap in gaps if gap is not None]
+        rows.append(Row(task, f"unclassified, {name}", _mean([one.unclassified for one in outcomes]), "%", "lower"))
+        for stage in outcomes[0].gaps:
+            known = [100 * gap for one in outcomes if (gap := one.gaps[stage]) is not None]
             shown = _mean(known) if known else "no bound"
-            rows.append(Row(task, f"gap of stage {total.name}, {name}", shown, "%", "lower"))
+            rows.append(Row(task, f"gap of stage {stage}, {name}", shown, "%", "lower"))
     return rows
 
 
@@ -281,7 +304,7 @@ def chip_rows(network: Network, test: Dataset, vectors: int) -> list[Row]:
 # ---- all of it -----------------------------------------------------------------------------------------------------
 
 
-def parts(quick: bool) -> list[tuple[str, Callable[[], list[Row]]]]:
+def parts(quick: bool, workers: int, folder: Path | None) -> list[tuple[str, Callable[[], list[Row]]]]:
     """All parts of the benchmark in order, by what `--only` looks for in them."""
     images, labels = mnist("train")
     test_images, test_labels = mnist("test")
@@ -293,14 +316,15 @@ def parts(quick: bool) -> list[tuple[str, Callable[[], list[Row]]]]:
     def of(setting: Setting) -> list[Row]:
         outcomes = []
         for number, data in enumerate(instances(setting.images)):
-            outcomes.append(run(setting, data, test))
-            accuracy = 100 * outcomes[-1].evaluation.accuracy
-            print(f"{setting.task}, {setting.metric}, {number}: {accuracy:.2f} %", file=sys.stderr)
+            name = f"{SETTINGS.index(setting)}-{number}.json"
+            file = None if folder is None else folder / name
+            outcomes.append(kept(file, partial(run, setting, data, test, workers)))
+            print(f"{setting.task}, {setting.metric}, {number}: {outcomes[-1].accuracy:.2f} %", file=sys.stderr)
         return figures(setting, outcomes)
 
     def chips() -> list[Row]:
         data = instances(10)[0]
-        return chip_rows(run(SETTINGS[0], data, test).trained.network, data, 20 if quick else CHIP_VECTORS)
+        return chip_rows(trained_on(SETTINGS[0], data, workers).network, data, 20 if quick else CHIP_VECTORS)
 
     def pair(title: str) -> list[Row]:
         return pair_rows(title, instances(10), test, 2.0 if quick else 8.0)
@@ -324,12 +348,17 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="one instance of the first parts; writes nothing")
     parser.add_argument("--only", default="", metavar="WORDS", help="only parts with these words, beside older figures")
     parser.add_argument("--list", action="store_true", help="print the names of all parts")
+    parser.add_argument("--workers", default=WORKERS, type=int, help="processes of each training")
+    parser.add_argument("--keep", type=Path, metavar="FOLDER", help="keep finished instances there, use those found")
     given = parser.parse_args()
+    if given.keep is not None:
+        given.keep.mkdir(exist_ok=True)
+    all_parts = parts(given.quick, given.workers, given.keep)
     if given.list:
-        print("\n".join(name for name, _ in parts(given.quick)))
+        print("\n".join(name for name, _ in all_parts))
         return
     rows = load("bemi") if given.only and not given.quick and (FOLDER / "bemi.json").exists() else []
-    for name, measure in parts(given.quick):
+    for name, measure in all_parts:
         if given.only in name:
             rows = merged(rows, measure())
             if not given.quick:

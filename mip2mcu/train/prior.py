@@ -3,10 +3,12 @@
     prior     Q = (K^-1 + W / (scatter * e))^-1      covariance of a unit's weights before its own rows are seen
     spread    E = S * taper                          scatter of the inputs: E[(v . x)^2] is v E v for weights v
 
-K lets weights of neighbouring inputs of an image or series go together, exp(-distance / length) for inputs of one
-channel, 0 otherwise; a list of inputs has no neighbours. W is the scatter within classes of all rows, e the largest
-eigenvalue of W in terms of K: directions in which images of a class differ get little weight. S is the scatter of all
-rows about their mean; the taper, exp(-distance / `TAPER`), fades what few rows say about distant inputs.
+K lets weights of neighbouring inputs of an image or series go together, d_i d_j exp(-distance / length) for inputs i, j
+of one channel, 0 otherwise: d_i is how much the inputs around i vary, since weights of inputs that are nearly always
+alike (an image's border) cannot be learned from few rows. A list of inputs has no neighbours, and d is 1. W is the
+scatter within classes of all rows, e the largest eigenvalue of W in terms of K: directions in which rows of a class
+differ get little weight. S is the scatter of all rows about their mean; the taper, exp(-distance / `TAPER`), fades what
+few rows say about distant inputs.
 
 The reference of a pair is its soft-margin unit under the prior (a support vector machine with the kernel x Q x'). The
 network's unit is the nearest with few links and few bits: whole numbers w in {-P..P}, at most ``links`` of them not 0,
@@ -38,6 +40,8 @@ ROWS_MOST = 2000
 """Most rows of a member; of more a sample is drawn."""
 TAPER = 8.0
 """Distance in pixels over which scatter fades."""
+WIDTH = 2.0
+"""Distance in pixels within which inputs count as being around another."""
 SCALES = (0.35, 0.5, 0.7, 1.0)
 """Scales that are tried, in terms of one at which the links would be as large as the weight bound on average."""
 GRID = 1024
@@ -68,12 +72,20 @@ def prior_of(dataset: Dataset, length: float, scatter: float) -> Prior:
     means = np.stack([rows[dataset.labels == c].mean(axis=0) for c in range(len(dataset.classes))])
     within, about = rows - means[dataset.labels], rows - rows.mean(axis=0)
     distance = distances(dataset.input_shape)[np.ix_(columns, columns)]
-    root = np.linalg.cholesky(np.exp(-distance / length))
+    root = _width(rows, distance)[:, None] * np.linalg.cholesky(np.exp(-distance / length))
     values, vectors = np.linalg.eigh(root.T @ (within.T @ within / len(rows)) @ root)
     shrunk = 1 / (1 + np.maximum(values, 0) / (scatter * max(values.max(initial=0.0), 1e-9)))
     half = root @ vectors * np.sqrt(shrunk)
     spread = about.T @ about / len(rows) * np.exp(-distance / TAPER)
     return Prior(frozen(columns), _still(half @ half.T), _still(spread))
+
+
+def _width(rows: FloatArray, distance: FloatArray) -> FloatArray:
+    """Standard deviation around each input (n,), relative to the mean of those of its channel."""
+    near = np.exp(-distance / WIDTH)
+    width = np.sqrt(near @ rows.var(axis=0) / near.sum(axis=1))
+    channel = np.isfinite(distance)
+    return np.asarray(width * channel.sum(axis=1) / (channel @ width))
 
 
 def _still(values: FloatArray) -> NDArray[np.float32]:

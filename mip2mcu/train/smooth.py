@@ -34,6 +34,8 @@ from mip2mcu.train.prior import Prior, Reference, nearest, prior_of, reference
 from mip2mcu.train.reduction import WeightDomain, check_classes, weight_domain
 from mip2mcu.train.trained import Trained, flat_options, report_on, settled
 
+DEFAULT_BOUND = 7
+"""Weight bound where none is asked for: four bits a weight."""
 PARTS = 1_000_000
 """The objective counts such parts of the reference's variance."""
 
@@ -42,7 +44,7 @@ PARTS = 1_000_000
 class Smooth:
     """Options of the smooth formulation.
 
-    weight_bound   P: weights are whole numbers in {-P..P}; None: 3
+    weight_bound   P: weights are whole numbers in {-P..P}; None: 7
     links          most non-zero weights of a unit
     length         distance in pixels over which weights of neighbouring inputs go together; without effect on lists
     scatter        how much weight is left in directions in which rows of one class differ; large: as if they did not
@@ -70,7 +72,7 @@ class Smooth:
     @property
     def domain(self) -> WeightDomain:
         """What a weight may be."""
-        return weight_domain("integer", self.weight_bound)
+        return weight_domain("integer", DEFAULT_BOUND if self.weight_bound is None else self.weight_bound)
 
     def shared(self, dataset: Dataset) -> Informed:
         """The formulation with what the rows of all classes tell; see `mip2mcu.train.formulation.Shared`."""
