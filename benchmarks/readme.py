@@ -175,10 +175,44 @@ def _chips(rows: Sequence[Row]) -> list[str]:
     return lines
 
 
+def bdnn() -> str:
+    """Accuracy beside float models; what robust training buys; the other figures with their bars."""
+    rows = load("bdnn")
+    beside = [row for row in rows if "majority class" in row.references]
+    seconds = {row.task: shown(row.value, row.unit) for row in rows if row.metric == "training time"}
+    names = list(dict.fromkeys(name for row in beside for name in row.references))
+    first = [
+        [row.task, shown(row.value, row.unit), *(shown(row.references.get(n, ""), "%") for n in names), row.bar,
+         seconds.get(row.task, "")]
+        for row in beside
+    ]  # fmt: skip
+    without = "without robust training"
+    paired = [row for row in rows if without in row.references]
+    second = [
+        [row.task.removesuffix(", robust"), row.metric, shown(row.value, row.unit),
+         shown(row.references[without], row.unit), row.bar]
+        for row in paired
+    ]  # fmt: skip
+    others = [row for row in rows if row not in beside and row not in paired and row.metric != "training time"]
+    third = [[row.task, row.metric, shown(row.value, row.unit), row.bar] for row in others]
+    tables = [
+        (["data", "mip2mcu", *names, "bar", "training time"], 1, first),
+        (["data and coding", "figure", "robust training", "without", "bar"], 2, second),
+        (["task", "figure", "mip2mcu", "bar"], 2, third),
+    ]
+    return "\n\n".join(_table(header, cells, left) for header, left, cells in tables)
+
+
+def _table(header: Sequence[str], rows: Sequence[Sequence[str]], left: int) -> str:
+    """A Markdown table whose first ``left`` columns are words, the others figures."""
+    lines = ["| " + " | ".join(header) + " |", "|" + "---|" * left + "---:|" * (len(header) - left)]
+    return "\n".join([*lines, *("| " + " | ".join(cells) + " |" for cells in rows)])
+
+
 PARTS: dict[str, Callable[[], str]] = {
     "example": example,
     "tabular": lambda: pivot(load("tabular")),
-    "bdnn": lambda: markdown(load("bdnn")),
+    "bdnn": bdnn,
     "oamip": pruning,
     "inn": inn,
     "kernels": lambda: networks_table(load("kernels")),

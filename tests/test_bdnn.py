@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from mip2mcu.dataset import Dataset
 from mip2mcu.errors import UsageError
 from mip2mcu.mip.solver import Solver
-from mip2mcu.train import train
+from mip2mcu.train import bdnn_scaling, train
 from mip2mcu.train.bdnn import Bdnn, Plan
 from mip2mcu.train.bdnn_model import build_model, cost, place, sign_bias, zero_one_bias
-from mip2mcu.train.bdnn_scaling import scaled_unit
+from mip2mcu.train.bdnn_scaling import scaled_network, scaled_unit
 from mip2mcu.train.reduction import WeightDomain, reduce
 from mip2mcu.train.robust_set import robust_reduction, robust_sets
 from mip2mcu.train.sign_network import SignNetwork
@@ -188,6 +188,32 @@ def test_a_unit_that_no_scale_keeps_is_as_close_as_can_be():
     rows = np.array([[0, 0], [0, 0], [1, 1]])
     unit = scaled_unit(np.array([1.0, -0.5]), 0.0, rows, np.array([True, False, True]))
     assert unit.changed == 1
+
+
+def test_activations_that_no_scale_keeps_are_counted(monkeypatch):
+    rows = np.array([[10, 0], [0, 7], [3, 3], [9, 1], [2, 6], [5, 5], [8, 0], [1, 4]])
+    data = Dataset.from_arrays(rows, (rows @ [2, 3] >= 16).astype(int), input_range=(0, 10))
+    options = Bdnn((1,), weights="continuous")
+    assert train(data, options, node_limit=1000).report.notes == ()
+    weights, bias = [np.array([[1.0, 0.51]]), np.array([[1.0]])], [np.array([-8.5]), np.array([-0.5])]
+    monkeypatch.setattr(bdnn_scaling, "_levels", lambda _: range(1, 2))
+    monkeypatch.setattr(bdnn_scaling, "INT16", 1)
+    network = scaled_network(weights, bias, rows)
+    fires = rows @ weights[0][0] + bias[0] >= 0
+    whole = rows @ network.weights[0][0] + network.bias[0] >= 0
+    assert (network.changed, network.activations) == (2 * int((fires != whole).sum()), 16)
+    assert network.changed > 0
+
+
+def test_features_on_wildly_different_scales_are_said_to_be_quantised_first(tmp_path):
+    text = "small,large,label\n" + "".join(f"{k / 10},{k * 5000},{'ab'[k > 3]}\n" for k in range(8))
+    (tmp_path / "wild.csv").write_text(text)
+    note = train(Dataset.read(tmp_path / "wild.csv"), Bdnn((1,)), node_limit=10).report.notes[-1]
+    assert note == (
+        "the range of 'large' is 50,000 times that of 'small': they are quantised first, so their weights count alike"
+    )
+    plain = Dataset.from_arrays(np.array([[0, 0], [1, 9000], [0, 50], [1, 70]]), [0, 1, 0, 1], input_range=(0, 9000))
+    assert "quantise them first" in train(plain, Bdnn((1,)), node_limit=10).report.notes[-1]
 
 
 def test_subsets_grow_by_one_a_split_until_every_row_is_alone():

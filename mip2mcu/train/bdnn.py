@@ -28,12 +28,13 @@ from mip2mcu.mip.solver import Solve, Solver, no_solve, solve
 from mip2mcu.progress import Listener, Stop, never, silent
 from mip2mcu.ranges import IntArray
 from mip2mcu.train.bdnn_model import Plan, build_model, cost, place, read, right_rows, sign_bias, zero_one_bias
-from mip2mcu.train.bdnn_scaling import scaled_unit
+from mip2mcu.train.bdnn_scaling import ScaledNetwork, scaled_network
 from mip2mcu.train.best_response import Engine
 from mip2mcu.train.committee import committee
 from mip2mcu.train.goal import Goal
 from mip2mcu.train.reduction import Reduction, WeightDomain, reduce, weight_domain
 from mip2mcu.train.robust_set import RobustSets, robust_reduction, robust_sets
+from mip2mcu.train.scales import scales_note
 from mip2mcu.train.sign_network import SignNetwork, as_network, from_network
 from mip2mcu.train.sign_start import first_network, linear_chain, linear_layer
 from mip2mcu.train.splitting import Subsets, batch, validation_rows
@@ -404,7 +405,7 @@ class BdnnJob:
         """The network of the model's solution, continuous weights scaled to whole ones layer by layer."""
         weights, bias = read(model, plan)
         if self.continuous:
-            weights, bias = _whole(weights, bias, plan.reduction.rows)
+            return scaled_network(weights, bias, plan.reduction.rows)
         return SignNetwork(
             tuple(weights),
             tuple(sign_bias(w, b, depth) for depth, (w, b) in enumerate(zip(weights, bias, strict=True))),
@@ -415,9 +416,9 @@ class BdnnJob:
         made = as_network(network, self.reduction, self.dataset)
         options = flat_options(self.options)
         report = report_on(made, self.dataset, self.options.name, options, [record], time.monotonic() - self.began)
-        return Trained(made, replace(report, notes=self._notes(network, record)))
+        return Trained(made, replace(report, notes=self._notes(network)))
 
-    def _notes(self, network: SignNetwork, record: Solve) -> tuple[str, ...]:
+    def _notes(self, network: SignNetwork) -> tuple[str, ...]:
         notes = []
         if self.sets is not None:
             right = right_rows(network, self.reduction)
@@ -428,26 +429,9 @@ class BdnnJob:
                 "radius"
                 + ("" if count else ": the radius is larger than these data allow")
             )
-        if self.continuous and record.status == "claim rejected":
-            changed = int(record.exact or 0) - round(record.objective)
+        if isinstance(network, ScaledNetwork) and network.changed:
             notes.append(
-                f"no 16-bit scale keeps every activation of the continuous weights: {changed} more bits are wrong"
+                f"no 16-bit scale keeps every activation of the continuous weights: {network.changed} of "
+                f"{network.activations} changed on the distinct training rows"
             )
-        return tuple(notes)
-
-
-def _whole(
-    weights: list[np.ndarray], bias: list[np.ndarray], rows: IntArray
-) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """Continuous layers as whole ones; each layer reads what the whole layers before it give."""
-    whole_weights, whole_bias, values, claimed = [], [], rows, rows.astype(np.float64)
-    for layer, threshold in zip(weights, bias, strict=True):
-        fires = claimed @ layer.T + threshold >= 0
-        units = [
-            scaled_unit(w, float(b), values, fires[:, j]) for j, (w, b) in enumerate(zip(layer, threshold, strict=True))
-        ]
-        whole_weights.append(np.stack([unit.weights for unit in units]))
-        whole_bias.append(np.array([unit.bias for unit in units], dtype=np.int64))
-        values = (values @ whole_weights[-1].T + whole_bias[-1] >= 0).astype(np.int64)
-        claimed = fires.astype(np.float64)
-    return whole_weights, whole_bias
+        return (*notes, *scales_note(self.dataset))

@@ -7,12 +7,15 @@ v . x than every row on which it rests; then a whole threshold lies between. Sca
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from mip2mcu.mip.matrix import FloatArray
 from mip2mcu.ranges import BoolArray, IntArray, exact_product
+from mip2mcu.train.bdnn_model import sign_bias
+from mip2mcu.train.sign_network import SignNetwork
 
 INT8, INT16 = 127, 2**15 - 1
 _CHUNK = 256
@@ -26,6 +29,32 @@ class Scaled:
     weights: IntArray
     bias: int
     changed: int
+
+
+@dataclass(frozen=True)
+class ScaledNetwork(SignNetwork):
+    """A network of whole weights, and how many of its ``activations`` on all rows are not those that were claimed."""
+
+    changed: int = 0
+    activations: int = 0
+
+
+def scaled_network(weights: Sequence[FloatArray], bias: Sequence[FloatArray], rows: IntArray) -> ScaledNetwork:
+    """Continuous layers of 0/1 units as whole ones; each layer reads what the whole layers before it give."""
+    whole_weights, whole_bias, changed, activations = [], [], 0, 0
+    values, claimed = rows, rows.astype(np.float64)
+    for depth, (layer, threshold) in enumerate(zip(weights, bias, strict=True)):
+        fires = claimed @ layer.T + threshold >= 0
+        units = [
+            scaled_unit(w, float(b), values, fires[:, j]) for j, (w, b) in enumerate(zip(layer, threshold, strict=True))
+        ]
+        own, own_bias = np.stack([unit.weights for unit in units]), np.array([unit.bias for unit in units])
+        values = (exact_product(values, own) + own_bias >= 0).astype(np.int64)
+        whole_weights.append(own)
+        whole_bias.append(sign_bias(own, own_bias, depth))
+        changed, activations = changed + int((values != fires).sum()), activations + fires.size
+        claimed = fires.astype(np.float64)
+    return ScaledNetwork(tuple(whole_weights), tuple(whole_bias), changed, activations)
 
 
 def scaled_unit(weights: FloatArray, bias: float, rows: IntArray, fires: BoolArray) -> Scaled:
