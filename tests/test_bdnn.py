@@ -12,10 +12,11 @@ from hypothesis import strategies as st
 from mip2mcu.dataset import Dataset
 from mip2mcu.errors import UsageError
 from mip2mcu.mip.solver import Solver
-from mip2mcu.train import bdnn_scaling, train
+from mip2mcu.train import bdnn, bdnn_scaling, train
 from mip2mcu.train.bdnn import Bdnn, Plan
 from mip2mcu.train.bdnn_model import build_model, cost, place, sign_bias, zero_one_bias
 from mip2mcu.train.bdnn_scaling import scaled_network, scaled_unit
+from mip2mcu.train.goal import Goal
 from mip2mcu.train.reduction import WeightDomain, reduce
 from mip2mcu.train.robust_set import robust_reduction, robust_sets
 from mip2mcu.train.sign_network import SignNetwork
@@ -214,6 +215,17 @@ def test_features_on_wildly_different_scales_are_said_to_be_quantised_first(tmp_
     )
     plain = Dataset.from_arrays(np.array([[0, 0], [1, 9000], [0, 50], [1, 70]]), [0, 1, 0, 1], input_range=(0, 9000))
     assert "quantise them first" in train(plain, Bdnn((1,)), node_limit=10).report.notes[-1]
+
+
+def test_where_no_program_is_solved_several_classes_begin_with_the_hinge(monkeypatch):
+    asked = []
+    monkeypatch.setattr(bdnn, "Goal", lambda objective, bound: asked.append(objective) or Goal(objective, bound))
+    data = Dataset.from_arrays(np.repeat(np.eye(3, dtype=int), 4, axis=0) * 9, np.repeat([0, 1, 2], 4))
+    train(data, Bdnn((3,)), ensemble="none", node_limit=0)
+    monkeypatch.setattr(bdnn, "MODEL_ENTRIES", 0)
+    trained = train(data, Bdnn((3,)), ensemble="none", node_limit=0)
+    assert asked == ["max-correct", "min-hinge"]
+    assert trained.report.correct == 12
 
 
 def test_subsets_grow_by_one_a_split_until_every_row_is_alone():

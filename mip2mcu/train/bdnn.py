@@ -43,6 +43,8 @@ from mip2mcu.train.trained import Trained, flat_options, report_on, settled
 METHODS = ("exact", "local", "splitting", "committee")
 MODEL_ENTRIES = 1_000_000
 """Most matrix entries of a program that goes to branch and bound."""
+START_SHARE = 0.5
+"""Share of the time limit that the start may take where a program is solved behind it."""
 BUILT_ENTRIES_A_SECOND = 100_000
 """How fast a program is built and handed over, by rule of thumb."""
 ROBUST_MARGINS = (0.25, 0.5, 1.0, 2.0)
@@ -222,7 +224,11 @@ class BdnnJob:
         if self.options.method == "committee":
             voters = committee(self.reduction, self.options.hidden[0], self.solver.seed, self.over)
             return self._with_shared_thresholds(voters)
-        limit = None if self.solver.time_limit is None else self.began + 0.5 * self.solver.time_limit
+        final = self.plan(np.arange(len(self.reduction.rows))).entries > MODEL_ENTRIES
+        share = START_SHARE if not final or self.options.method == "splitting" else 1.0
+        limit = None if self.solver.time_limit is None else self.began + share * self.solver.time_limit
+        # where nothing is solved behind the start and leads decide, the hinge of leads tells more than errors do
+        objective = "min-hinge" if final and len(self.dataset.classes) > 2 and self.sets is None else "max-correct"
 
         def enough() -> bool:
             return self.interrupted() or (limit is not None and time.monotonic() > limit)
@@ -230,9 +236,8 @@ class BdnnJob:
         found = []
         if self.sets is not None:
             found += [self._linear(margin) for margin in ROBUST_MARGINS]
-        engine = Engine(
-            self.reduction, Goal("max-correct", self.reduction.domain.bound), self.solver, self.listener, enough
-        )
+        goal = Goal(objective, self.reduction.domain.bound)
+        engine = Engine(self.reduction, goal, self.solver, self.listener, enough)
         found.append(first_network(self.dataset, engine, self.options.hidden))
         usable = [self._with_shared_thresholds(network) for network in found]
         return min(usable, key=self.cost)
