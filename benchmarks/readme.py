@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from benchmarks.kernel_parts import bars_table, networks_table
-from benchmarks.results import Row, load, markdown, shown
+from benchmarks.results import Row, load, shown
 from mip2mcu.files import write_text
 
 ROOT = Path(__file__).resolve().parent.parent
