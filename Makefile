@@ -1,6 +1,6 @@
 # make demo    train, export and verify a network on real data          (needs Python 3.11 only)
 # make test    everything that must hold, on this machine's tools       (names what it skips)
-# make nightly ten million vectors on every core, long fuzzing          (half an hour; resumes where it was interrupted)
+# make nightly long fuzzing, ten million vectors on every core, proofs  (hours, with MIP2MCU_DATA; resumes where it stopped)
 # make lint    ruff and mypy
 # make clean   remove the virtual environment and what was built
 
@@ -19,6 +19,7 @@ test: $(VENV)/test.stamp lint
 nightly: $(VENV)/test.stamp
 	REQUIRE_ALL=1 FUZZ=25 $(BIN)/python -m pytest -n 2 tests/test_fuzz.py
 	$(BIN)/python -m benchmarks.nightly
+	$(BIN)/python -m benchmarks.prove
 
 lint: $(VENV)/test.stamp
 	$(BIN)/ruff check .
