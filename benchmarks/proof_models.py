@@ -106,16 +106,16 @@ def _bdnn(coding: str, radius: tuple[int, ...]) -> Maker:
 
 
 def trained_models() -> Mapping[str, Maker]:
-    """By name, what trains the model."""
+    """By name, what trains the model; those with few weights first."""
     return {
-        "example: digits": _digits_example,
+        "bdnn: breast cancer, numbers": _bdnn("affine", ()),
+        "bdnn: breast cancer, thermometer bits, robust": _bdnn("thermometer", (1,)),
         "inn: Adult, 280 rows": _adult,
         "inn: Adult, 16 hidden units": _adult_hidden,
         "inn: optdigits 64-32-10": _optdigits,
+        "example: digits": _digits_example,
         "bemi: pairs, input stages": _staged_ensemble,
         "bemi: pairs, 784-4-4-1, strict vote": _published_ensemble,
-        "bdnn: breast cancer, numbers": _bdnn("affine", ()),
-        "bdnn: breast cancer, thermometer bits, robust": _bdnn("thermometer", (1,)),
         "oamip: digits 64-32-16-10, 60 % of units": _pruned_mlp,
         "oamip: LeNet-5, 80 % of units": _pruned_lenet,
         "example: LeNet-5": _lenet,

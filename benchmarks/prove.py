@@ -14,7 +14,7 @@ import argparse
 import hashlib
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,24 +68,28 @@ class Job:
 # ---- jobs ----------------------------------------------------------------------------------------------------------
 
 
-def models(quick: bool) -> Iterator[tuple[str, Network]]:
-    """By name; the quick ones have few weights."""
-    made = {name: make() for name, make in trained_models().items() if not quick or name.startswith("bdnn")}
-    every = made if quick else {**made, **kernel_models()}
-    yield from sorted(every.items(), key=lambda item: item[1].operations)
+def models(quick: bool, word: str = "") -> Iterator[tuple[str, Network]]:
+    """Those with ``word`` in their names, trained when they are asked for; the quick ones have few weights."""
+    for name, make in trained_models().items():
+        if word in name and (not quick or name.startswith("bdnn")):
+            yield name, make()
+    if not quick:
+        yield from ((name, network) for name, network in kernel_models().items() if word in name)
 
 
-def jobs(networks: Mapping[str, Network]) -> Iterator[Job]:
-    """As the planner decides, the models of examples and benchmarks first; then every layout, small models first."""
+def jobs(networks: Iterable[tuple[str, Network]]) -> Iterator[Job]:
+    """As the planner decides; then every layout of the models of moderate size."""
     seen: set[str] = set()
-    for name, network in networks.items():
-        trained = not name.startswith("kernels")
-        for target in (GENERIC, *(FAMILIES if trained else ())):
+    small = []
+    for name, network in networks:
+        targets = (GENERIC,) if name.startswith("kernels") else (GENERIC, *FAMILIES)
+        for target in targets:
             yield from _new(seen, _jobs(name, network, target, None))
-    for name, network in networks.items():
         if network.operations <= MOST_OPERATIONS:
-            for layout in (f"{name}/{kind}" for name in LAYOUTS for kind in ("fast", "compact")):
-                yield from _new(seen, _first(layout, name, network))
+            small.append((name, network))
+    for name, network in small:
+        for layout in (f"{layout}/{kind}" for layout in LAYOUTS for kind in ("fast", "compact")):
+            yield from _new(seen, _first(layout, name, network))
 
 
 def _new(seen: set[str], found: Iterable[Job]) -> Iterator[Job]:
@@ -135,7 +139,7 @@ def _entry(job: Job, began: float, **found) -> dict:
             "seconds": seconds, **found}  # fmt: skip
 
 
-def run(networks: Mapping[str, Network], progress: Progress, seconds: float) -> tuple[list[dict], bool]:
+def run(networks: Iterable[tuple[str, Network]], progress: Progress, seconds: float) -> tuple[list[dict], bool]:
     """The outcome of every job, and whether all jobs were done before ``seconds`` were over."""
     end, found = time.monotonic() + seconds, []
     for job in jobs(networks):
@@ -188,8 +192,7 @@ def main() -> None:
     parser.add_argument("--only", default="", help="only models with this word in their names")
     options = parser.parse_args()
     progress = Progress(options.known or cache_folder("prove") / "progress.jsonl")
-    networks = {name: network for name, network in models(options.quick) if options.only in name}
-    found, is_complete = run(networks, progress, options.seconds)
+    found, is_complete = run(models(options.quick, options.only), progress, options.seconds)
     save("prove", rows_of(found, is_complete), quick=options.quick or bool(options.only))
     wrong = sum(entry["alarms"] > 0 for entry in found)
     if wrong:

@@ -9,7 +9,7 @@ from benchmarks.nightly import Progress
 from mip2mcu.verify.proof import Alarm, Analysis, Proof
 from tests.verify_support import linear_network
 
-NETWORKS = {"small": linear_network(inputs=6, classes=3)}
+NETWORKS = [("small", linear_network(inputs=6, classes=3))]
 LAYOUTS = ("bit_planes", "dense", "sparse_index8", "unrolled")
 
 
