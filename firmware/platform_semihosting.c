@@ -32,13 +32,14 @@ void platform_close(void)
 /* SYS_READ and SYS_WRITE return how many bytes were *not* moved; a whole length not read is the end of the file. */
 uint32_t platform_read(void *data, uint32_t bytes)
 {
+    uint8_t *const to = data;
     uint32_t done = 0U;
 
     while (done < bytes) {
-        const uintptr_t arguments[3] = {frames_in, (uintptr_t)data + done, bytes - done};
+        const uintptr_t arguments[3] = {frames_in, (uintptr_t)&to[done], bytes - done};
         const uint32_t left = (uint32_t)semihosting(SEMIHOSTING_READ, arguments);
 
-        if (left >= bytes - done) {
+        if (left >= (bytes - done)) {
             break;
         }
         done = bytes - left;
@@ -48,7 +49,8 @@ uint32_t platform_read(void *data, uint32_t bytes)
 
 void platform_write(const void *data, uint32_t bytes)
 {
-    const uintptr_t arguments[3] = {frames_out, (uintptr_t)data, bytes};
+    const uint8_t *const from = data;
+    const uintptr_t arguments[3] = {frames_out, (uintptr_t)from, bytes};
 
     if (bytes > 0U) {
         (void)semihosting(SEMIHOSTING_WRITE, arguments);

@@ -1,16 +1,17 @@
 /* The four functions that a compiler may call even where there is no C library (GCC manual, "Standards").
  *
- * The pointers are volatile so that the compiler does not recognise the loops and make them call themselves.
+ * C reserves their names, so that only the linker sees them. The pointers are volatile so that the compiler does not
+ * recognise the loops and make them call themselves.
  */
 #include <stddef.h>
 #include <stdint.h>
 
-void *memcpy(void *to, const void *from, size_t bytes);
-void *memmove(void *to, const void *from, size_t bytes);
-void *memset(void *to, int value, size_t bytes);
-int memcmp(const void *a, const void *b, size_t bytes);
+void *runtime_copy(void *to, const void *from, size_t bytes) __asm__("memcpy") __attribute__((used));
+void *runtime_move(void *to, const void *from, size_t bytes) __asm__("memmove") __attribute__((used));
+void *runtime_fill(void *to, int value, size_t bytes) __asm__("memset") __attribute__((used));
+int runtime_compare(const void *a, const void *b, size_t bytes) __asm__("memcmp") __attribute__((used));
 
-void *memcpy(void *to, const void *from, size_t bytes)
+void *runtime_copy(void *to, const void *from, size_t bytes)
 {
     volatile uint8_t *t = to;
     const volatile uint8_t *f = from;
@@ -22,14 +23,14 @@ void *memcpy(void *to, const void *from, size_t bytes)
     return to;
 }
 
-void *memmove(void *to, const void *from, size_t bytes)
+void *runtime_move(void *to, const void *from, size_t bytes)
 {
     volatile uint8_t *t = to;
     const volatile uint8_t *f = from;
     size_t i;
 
-    if ((uintptr_t)to <= (uintptr_t)from) {
-        return memcpy(to, from, bytes);
+    if ((uintptr_t)t <= (uintptr_t)f) {
+        return runtime_copy(to, from, bytes);
     }
     for (i = bytes; i > 0U; i--) {
         t[i - 1U] = f[i - 1U];
@@ -37,7 +38,7 @@ void *memmove(void *to, const void *from, size_t bytes)
     return to;
 }
 
-void *memset(void *to, int value, size_t bytes)
+void *runtime_fill(void *to, int value, size_t bytes)
 {
     volatile uint8_t *t = to;
     size_t i;
@@ -48,7 +49,7 @@ void *memset(void *to, int value, size_t bytes)
     return to;
 }
 
-int memcmp(const void *a, const void *b, size_t bytes)
+int runtime_compare(const void *a, const void *b, size_t bytes)
 {
     const volatile uint8_t *x = a;
     const volatile uint8_t *y = b;

@@ -130,7 +130,10 @@ static void describe(void)
 #endif
     d->scratch_bytes = TESTED_SCRATCH_BYTES;
     for (i = 0U; i < (uint32_t)sizeof(d->sha256); i++) {
-        d->sha256[i] = (i < (uint32_t)sizeof(sha256)) ? (char)pgm_read_byte(&sha256[i]) : '\0';
+        d->sha256[i] = '\0';
+        if (i < (uint32_t)sizeof(sha256)) {
+            d->sha256[i] = (char)pgm_read_byte(&sha256[i]);
+        }
     }
     platform_write(d, (uint32_t)sizeof(*d));
 }

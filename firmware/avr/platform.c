@@ -9,7 +9,8 @@
 
 #include "platform.h"
 
-void exit(int status) __attribute__((noreturn));
+/* Start-up code calls this with what main returns, as exit: a name that C reserves, so that only the linker sees it. */
+void platform_end(int status) __asm__("exit") __attribute__((noreturn));
 
 void platform_open(void)
 {
@@ -42,8 +43,7 @@ void platform_write(const void *data, uint32_t bytes)
     }
 }
 
-/* Start-up code calls this with what main returns. */
-void exit(int status)
+void platform_end(int status)
 {
     GPIOR2 = (uint8_t)status;
     for (;;) {

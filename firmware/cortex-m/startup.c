@@ -38,17 +38,20 @@ static void enable_coprocessors(void)
 void reset_handler(void)
 {
     const uint32_t *from = link_data_load;
-    uint32_t *to;
+    uint32_t *to = link_data_start;
 
 #if defined(__ARM_FP) || defined(__ARM_FEATURE_MVE)
     enable_coprocessors();
 #endif
-    for (to = link_data_start; to < link_data_end; to++) {
+    while (to != link_data_end) {
         *to = *from;
+        to++;
         from++;
     }
-    for (to = link_bss_start; to < link_bss_end; to++) {
+    to = link_bss_start;
+    while (to != link_bss_end) {
         *to = 0U;
+        to++;
     }
     semihosting_exit((uint32_t)main());
 }

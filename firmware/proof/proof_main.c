@@ -51,7 +51,7 @@ static void infer_any(void)
     TESTED_INPUT
     uint32_t i;
 
-    for (i = 0U; i < TESTED_INPUT_LENGTH; i++) {
+    for (i = 0U; i < (uint32_t)TESTED_INPUT_LENGTH; i++) {
 #if TESTED_INPUT_PACKED
         input[i] = (tested_input_t)Frama_C_unsigned_long_interval(0U, 0xFFFFFFFFU) & proved_bits[i];
 #else
@@ -70,12 +70,12 @@ static void infer_raw(void)
     int status;
     uint32_t i;
 
-    for (i = 0U; i < TESTED_RAW_FEATURES; i++) {
+    for (i = 0U; i < (uint32_t)TESTED_RAW_FEATURES; i++) {
         raw[i] = (tested_raw_t)Frama_C_long_interval(PROVED_RAW_LOW, PROVED_RAW_HIGH);
     }
     status = tested_quantize(raw, input);
     /*@ check quantize_succeeds: status == 0; */
-    for (i = 0U; i < TESTED_INPUT_LENGTH; i++) {
+    for (i = 0U; i < (uint32_t)TESTED_INPUT_LENGTH; i++) {
 #if TESTED_INPUT_PACKED
         /*@ check quantized_bits_are_inputs: input[i] <= proved_bits[i]; */
         input[i] &= proved_bits[i];
@@ -96,12 +96,12 @@ static void pack_any(void)
     int status;
     uint32_t i;
 
-    for (i = 0U; i < TESTED_INPUTS; i++) {
+    for (i = 0U; i < (uint32_t)TESTED_INPUTS; i++) {
         bits[i] = (uint8_t)Frama_C_long_interval(0, 255);
     }
     status = tested_pack(bits, input);
     /*@ check pack_succeeds: status == 0; */
-    for (i = 0U; i < TESTED_INPUT_LENGTH; i++) {
+    for (i = 0U; i < (uint32_t)TESTED_INPUT_LENGTH; i++) {
         /*@ check packed_bits_are_inputs: input[i] <= proved_bits[i]; */
     }
 }

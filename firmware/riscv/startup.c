@@ -37,14 +37,17 @@ __attribute__((naked, used, section(".vectors"))) void start(void)
 __attribute__((used)) void reset_handler(void)
 {
     const uint32_t *from = link_data_load;
-    uint32_t *to;
+    uint32_t *to = link_data_start;
 
-    for (to = link_data_start; to < link_data_end; to++) {
+    while (to != link_data_end) {
         *to = *from;
+        to++;
         from++;
     }
-    for (to = link_bss_start; to < link_bss_end; to++) {
+    to = link_bss_start;
+    while (to != link_bss_end) {
         *to = 0U;
+        to++;
     }
     semihosting_exit((uint32_t)main());
 }

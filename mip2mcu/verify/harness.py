@@ -133,7 +133,7 @@ def build(
     ``extra_flags`` stand in every call of the compiler. A model that outgrows the memory of the core's board or chip
     gets `Core.roomy`. Raises `VerifyError` with the compiler's message, and where no chip has room.
     """
-    for file_name, text in {**files, "tested_model.h": _aliases(name)}.items():
+    for file_name, text in {**files, "tested_model.h": model_under_test(name)}.items():
         (folder / file_name).write_text(text, encoding="utf-8")
     bare = () if core.memory is None else ("-ffreestanding",)
     sections = ("-ffunction-sections", "-fdata-sections")
@@ -214,7 +214,7 @@ def bare_metal_links(firmware: Path, core: Core) -> tuple[str, ...]:
     return ("-nostdlib", "-T", str(script), "-L.", "-Wl,--gc-sections", f"-Wl,-e,{core.entry}")
 
 
-def _aliases(name: str) -> str:
+def model_under_test(name: str) -> str:
     """The header that gives the model NAME the names that the harness uses, whoever owns the model's scratch memory."""
     macro = name.upper()
     lines = [f'#include "{name}.h"']
