@@ -7,8 +7,8 @@ every program's answers are compared with `Network` first. Where a layout reads 
 bytes counts as well.
 
 --known FILE keeps all figures by the code that was measured: of a second run, only what changed is measured again.
---target NAME, given once or more, measures on these cores only; --every measures all layouts of each network and not
-only dense weights and those that are predicted to be fast or small.
+--target NAME, given once or more, measures on these cores only, and keeps the results of others; --every measures all
+layouts of each network and not only dense weights and those that are predicted to be fast or small.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from benchmarks.kernel_bars import SIZE, SPEED, bar_rows, unit
 from benchmarks.kernel_tasks import GRID_TARGETS, TARGETS, NetworkTask, network_task, network_tasks
 from benchmarks.measure import Figures, Model, Taken, measure, measure_models
 from benchmarks.peers import emlearn_subject, installed, plain_subject, refusals
-from benchmarks.results import Row, markdown, store
+from benchmarks.results import FOLDER, Row, load, markdown, store
 from mip2mcu.errors import ExportError, VerifyError
 from mip2mcu.export import find_target
 from mip2mcu.export.options import ExportOptions
@@ -178,6 +178,13 @@ def _miss(row: Row) -> float:
     return 100 * abs(row.references["predicted"] / row.value - 1)
 
 
+def beside_others(rows: Sequence[Row], targets: Sequence[str]) -> list[Row]:
+    """``rows`` of ``targets`` and what is known of other targets, in the order of all targets."""
+    known = load("kernels") if (FOLDER / "kernels.json").exists() else []
+    found = [row for row in known if row.task.rpartition(", ")[2] not in targets] + list(rows)
+    return [row for target in TARGETS for row in found if row.task.endswith(f", {target}")]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="two targets, the small networks at one density")
@@ -191,13 +198,13 @@ def main() -> None:
     bars = bar_rows(targets, arguments.known, arguments.workers)
     grids = [target for target in targets if target in GRID_TARGETS]
     grid = grid_rows(tasks, grids, arguments.known, None if arguments.every else NEAREST, arguments.workers)
-    bars += summary_rows(grid, grids) + refusal_rows()
+    bars += summary_rows(grid, grids)
     print(markdown(bars))
     print(markdown([row for row in grid if row.task.startswith("64-16-10")][:12]))
     if arguments.quick:
         print("(--quick: a share of the work, nothing is written)")
     else:
-        store("kernels", bars + grid)
+        store("kernels", beside_others([*bars, *grid], targets) + refusal_rows())
 
 
 if __name__ == "__main__":

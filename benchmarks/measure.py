@@ -184,9 +184,10 @@ def measure(
 
 
 def _key(target: Target, subject: Subject) -> str:
-    """SHA-256 of all that decides a subject's figures; its name does not."""
-    given = (find_toolchain(target).name, target.name, FLAGS, sorted(subject.files.items()), subject)
+    """SHA-256 of all that decides a subject's figures; its name and its checks on the device do not."""
     upper = subject.name.upper()
+    files = {file: text.partition(f"#ifndef {upper}_NO_CHECK")[0] for file, text in sorted(subject.files.items())}
+    given = (find_toolchain(target).name, target.name, FLAGS, replace(subject, files=files))
     text = re.sub(rf"(?<![A-Za-z0-9]){subject.name}(?=[_.'])", "subject", repr(given))
     text = re.sub(rf"(?<![A-Za-z0-9]){upper}(?=_)", "SUBJECT", text)
     return sha256(text.encode()).hexdigest()
