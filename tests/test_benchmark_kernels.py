@@ -8,10 +8,11 @@ from importlib.util import find_spec
 import numpy as np
 import pytest
 
+from benchmarks import kernels, results
 from benchmarks.kernel_bars import SIZE, SPEED
 from benchmarks.kernel_parts import bars_table
 from benchmarks.kernel_tasks import GRID_TARGETS, WEIGHTS, entropy_bytes, layer_tasks, network_task, network_tasks
-from benchmarks.kernels import grid_rows, layout_choices, summary_rows
+from benchmarks.kernels import beside_others, grid_rows, layout_choices, summary_rows
 from benchmarks.readme import PARTS
 from benchmarks.results import FOLDER, Row
 from tests.conftest import require
@@ -70,6 +71,15 @@ def test_the_table_of_bars_shows_the_worst_figure_of_each_core():
     cells = [line.split(" | ")[1] for line in lines[2:]]
     assert lines[0].count("|") == len(GRID_TARGETS) + 2
     assert cells == ["0.90", "1.00", "", "8.5", "", "1.02", "", "", ""]
+
+
+def test_a_run_for_one_core_keeps_the_results_of_others(monkeypatch, tmp_path):
+    for module in (kernels, results):
+        monkeypatch.setattr(module, "FOLDER", tmp_path)
+    rows = {core: Row(f"{TASK}, {core}", "flash", k, "B") for k, core in enumerate(("avr", "cortex-m0", "rv32ec"))}
+    results.store("kernels", [rows["avr"], rows["cortex-m0"], Row("64-16-10 in other generators", "m2cgen", "no", "")])
+    again = Row(f"{TASK}, cortex-m0", "flash", 9, "B")
+    assert beside_others([again, rows["rv32ec"]], ["cortex-m0", "rv32ec"]) == [again, rows["rv32ec"], rows["avr"]]
 
 
 def test_the_committed_figures_make_the_readme_s_tables():
