@@ -28,6 +28,8 @@ def networks_table(rows: Sequence[Row]) -> str:
     for network, title in NETWORKS.items():
         for core in SHOWN_CORES:
             task = f"{network}, {core}"
+            if (task, "flash") not in grid:
+                continue
             speed, flash = grid[task, "cycles" if core == "avr" else "instructions"], grid[task, "flash"]
             cells = [
                 _pair(speed.value, flash.references["speed"]),
@@ -49,9 +51,10 @@ def _pair(count: float | int | str | None, flash: float | int | str | None) -> s
 
 def bars_table(rows: Sequence[Row]) -> str:
     """A line a bar, a column a core: the worst figure of each."""
-    lines = ["| bar | " + " | ".join(CORES.values()) + " |", "|---|" + "---:|" * len(CORES)]
+    cores = [core for core in CORES if any(row.task.endswith(f", {core}") for row in rows)]
+    lines = ["| bar | " + " | ".join(CORES[core] for core in cores) + " |", "|---|" + "---:|" * len(cores)]
     for text, chosen, cell in _BARS:
-        found = [[row for row in rows if row.task.endswith(f", {core}") and row.bar and chosen(row)] for core in CORES]
+        found = [[row for row in rows if row.task.endswith(f", {core}") and row.bar and chosen(row)] for core in cores]
         lines.append("| " + " | ".join([text, *(cell(own) if own else "" for own in found)]) + " |")
     return "\n".join(lines)
 
