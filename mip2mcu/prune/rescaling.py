@@ -82,7 +82,10 @@ def behind(layer: Weighted, shape: Shape, scale: FloatArray, offset: FloatArray)
             raise ModelError("a padded convolution cannot follow a scale of 0 with an offset")
         padding = (layer.padding_value - channel_offset) / channel_scale
     if np.ptp(padding) > 1e-9 * max(1.0, np.abs(padding).max()):
-        raise ModelError("a padded convolution needs the same input scale and offset in all channels")
+        raise ModelError(
+            "a padded convolution needs inputs whose channels are all normalised alike: take one mean and one "
+            "deviation for all of them"
+        )
     return replace(
         layer,
         weights=layer.weights * channel_scale[:, None, None],
