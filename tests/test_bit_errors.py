@@ -6,6 +6,7 @@ table, in the linked program.
 
 import ctypes
 import mmap
+import re
 import sys
 from contextlib import suppress
 from pathlib import Path
@@ -241,3 +242,20 @@ def test_a_flipped_bit_in_straight_line_code_is_noticed_faults_or_changes_no_res
         else:
             noticed += 1
     assert noticed > 40
+
+
+@pytest.mark.parametrize("target", CORES)
+def test_a_weight_with_another_sign_in_straight_line_code_fails_the_selftest_of_every_core(target, tmp_path):
+    row, core, network = TARGETS[target], core_for(TARGETS[target]), coded()
+    require_compiler(row.compiler)
+    entry = generate(network, target, "model", layout="unrolled")
+    assert entry.program.selftest.probes.noticed == entry.program.selftest.probes.changes
+    text = entry.files["model.c"]
+    places = [found.start() for found in re.finditer(r"[+-](?==? (\(\w+\))?value)", text)]
+    at = places[len(places) // 2]
+    changed = text[:at] + ("-" if text[at] == "+" else "+") + text[at + 1 :]
+    program = build(
+        {**entry.files, "model.c": changed}, tmp_path, network=network, name="model", target=row, core=core,
+        toolchain=find_toolchain(row),
+    )  # fmt: skip
+    assert Harness(program, find_runner(program.core)).selftest() == -1
