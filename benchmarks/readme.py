@@ -92,12 +92,12 @@ def inn() -> str:
         lines.append("| " + " | ".join(cells) + " |")
     proved = [row for row in rows if " proved" in row.metric]
     if proved:
-        lines += ["", "What switches of the program and lazy samples are worth, with processor time."]
+        lines += ["", "What switches of the program and lazy samples are worth: the bound that is proved."]
         lines += ["", "| task | way | proved | best network | time |", "|---|---|---:|---:|---:|"]
     for row in proved:
         what, way = row.metric.split(", ", 1)
         best, seconds = row.references.get("incumbent", "none"), shown(row.references["seconds"], "s")
-        bound = f"{float(row.value):.0f} {what.partition(' proved')[0]}"
+        bound = f"{what.partition(' proved')[0]} {float(row.value):.0f}"
         lines.append(f"| {row.task} | {way} | {bound} | {best} | {seconds} |")
     return "\n".join(lines)
 
