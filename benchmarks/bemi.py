@@ -7,7 +7,8 @@ values, augmented copies included. Which stage is used is decided by leave-one-o
 
 The form of the filter itself (eight directions, windows of twice the step, shift by training values) and the number of
 copies were settled beforehand, with an eye on the test images of the first two instances: the other three are untouched
-by any choice. The defaults of the formulation "smooth" were settled on images of the training file behind all slices.
+by any choice. The defaults of the formulation "smooth" were settled on images of the training file behind all slices;
+a version before the last change of them had 73.6 and 85.4 % on raw pixels here.
 
     python -m benchmarks.bemi [--quick] [--only WORDS] [--keep FOLDER] [--workers N] [--list]
 
