@@ -301,8 +301,9 @@ def _figures(
     toolchain: Toolchain,
     flags: tuple[str, ...],
 ) -> Figures:
-    sizes = footprint.measure(path, subject.linked)
-    assert sizes is not None
+    groups = footprint.measure_each(path, [subject.linked, *([name] for name in subject.sized)])
+    assert groups is not None
+    sizes, *each = groups
     flash = sizes.flash
     if sizes.library_calls:
         flash = linked_bytes([path, *subject.libraries], subject.linked, toolchain, (*flags, *subject.flags))
@@ -316,15 +317,9 @@ def _figures(
         stack=max(stacks[name] for name in subject.linked),
         instructions={subject.short(name): counts[name].maximum for name in subject.every},
         library_calls=sizes.library_calls,
-        code={subject.short(name): _code_bytes(path, name) for name in subject.sized},
+        code={subject.short(name): found.code for name, found in zip(subject.sized, each, strict=True)},
         stacks={subject.short(name): size for name, size in stacks.items()},
     )
-
-
-def _code_bytes(path: Path, function: str) -> int:
-    sizes = footprint.measure(path, [function])
-    assert sizes is not None
-    return sizes.code
 
 
 # ---- models --------------------------------------------------------------------------------------------------------

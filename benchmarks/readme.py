@@ -1,7 +1,7 @@
 """Rewrites the measured parts of README.md: `python -m benchmarks.readme [PART ...]`, all parts by default.
 
 A part stands between ``<!-- begin: PART -->`` and ``<!-- end: PART -->``. Tables come from the committed results; the
-part "example" runs its commands and takes their output.
+parts "example" and "inspect" run the same commands and take their output: rewrite both at once.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
+from functools import cache
 from pathlib import Path
 
 from benchmarks.kernel_parts import bars_table, networks_table
@@ -25,13 +26,16 @@ EXAMPLE = (
     "--weight-bound 1 --time-limit 45 --workers 2 --out digits.json",
     "export digits.json --target cortex-m",
     "verify digits.json --target cortex-m --source digits --data examples/digits/test.csv",
+    "inspect digits.json --target cortex-m0",
 )
 
-def example() -> str:
-    """The worked example: its commands, run in a fresh folder, with what they print."""
+
+@cache
+def sessions() -> tuple[str, ...]:
+    """The worked example's commands, run in a fresh folder, with what they print."""
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "examples").symlink_to(ROOT / "examples")
-        return "\n\n".join(_session(command, folder) for command in EXAMPLE)
+        return tuple(_session(command, folder) for command in EXAMPLE)
 
 
 def _session(command: str, folder: str) -> str:
@@ -210,7 +214,8 @@ def _table(header: Sequence[str], rows: Sequence[Sequence[str]], left: int) -> s
 
 
 PARTS: dict[str, Callable[[], str]] = {
-    "example": example,
+    "example": lambda: "\n\n".join(sessions()[:-1]),
+    "inspect": lambda: sessions()[-1],
     "tabular": lambda: pivot(load("tabular")),
     "bdnn": bdnn,
     "oamip": pruning,

@@ -165,6 +165,6 @@ def _costs_line(inspection: Inspection) -> str:
     source = f"measured on {inspection.core}"
     if inspection.core != inspection.target:
         source += f", which stands for {inspection.target}"
-    if not inspection.is_priced:
-        source += ", but not for every layout here: flash lacks the code of those without a count"
+    if inspection.unpriced:
+        source += f", but nothing like {', '.join(inspection.unpriced)}: flash and time lack what its code takes"
     return f"{source}; flash is of predict, quantize and pack, time of predict (and pack)"

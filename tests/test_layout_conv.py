@@ -33,7 +33,7 @@ def check(networks, folder, target, static=False):
 
 def convolution(network, target="cortex-m4"):
     """The first layer's numbers."""
-    return generate(network, target).program.layers[0].details
+    return generate(network, target, layout="0=conv").program.layers[0].details
 
 
 def single(layer, shape, high=255, pool=None):
@@ -183,6 +183,12 @@ def test_the_last_tile_begins_within_the_one_before_it_where_the_row_does_not_di
     assert choose_tiles(11, 3, 1, M4).repeated == 1
 
 
+def test_pairs_are_signed_bytes_though_no_weight_has_a_sign():
+    network = single(Conv2d(np.ones((1, 2, 3, 3)), [0]), (2, 5, 6))
+    details = generate(network, "cortex-m4", layout="0=conv_dsp").program.layers[0].details
+    assert details.weights.c_type == "int8_t"
+
+
 def test_without_padding_windows_are_read_in_place():
     details = convolution(single(Conv2d(np.ones((1, 2, 3, 3)), [0]), (2, 5, 6)))
     assert (details.source, details.row_step, details.channel_step) == ("input", 6, 30)
@@ -190,7 +196,7 @@ def test_without_padding_windows_are_read_in_place():
 
 def test_padding_takes_a_band_of_rows_not_a_padded_image():
     layer = Conv2d(np.ones((8, 2, 3, 3)), np.zeros(8), padding=(1, 1, 1, 1))
-    program = generate(single(layer, (2, 20, 20)), "cortex-m4").program
+    program = generate(single(layer, (2, 20, 20)), "cortex-m4", layout="0=conv").program
     band = program.layers[0].details.band
     assert (band.rows, band.columns, band.serves) == (4, 22, 2)
     assert program.layers[0].lowered.work[0].length == 2 * 4 * 22

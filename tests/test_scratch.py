@@ -94,7 +94,7 @@ def test_what_lives_at_the_same_time_never_overlaps(sizes, areas):
 
 
 def test_big_networks_take_scratch_memory_as_their_last_parameter():
-    header = generate(lenet(), "cortex-m4", "digits").files["digits.h"]
+    header = generate(lenet(), "cortex-m4", "digits", layout="0=conv,2=conv").files["digits.h"]
     assert "#define DIGITS_SCRATCH_BYTES 1688 " in header
     assert "typedef struct {\n    int32_t line[28];\n    uint8_t bytes[1576];\n} digits_scratch_t;" in header
     assert "    int32_t sums[DIGITS_SUMS],\n    digits_scratch_t *scratch);" in header
@@ -117,7 +117,7 @@ def test_static_scratch_takes_inputs_from_a_global_array():
 
 
 def test_the_readme_shows_who_provides_the_memory():
-    readme = generate(lenet(), "cortex-m4", "digits").files["README.md"]
+    readme = generate(lenet(), "cortex-m4", "digits", layout="0=conv,2=conv").files["README.md"]
     assert "static digits_scratch_t scratch; /* 1688 bytes, free for other use between calls */" in readme
     assert "digits_predict(input, &scratch);" in readme
     assert "Between the layers: 1688 bytes of RAM, which the caller provides as `scratch`." in readme

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import TypeAlias
 
 from mip2mcu.export.cost_table import COSTS
 from mip2mcu.export.deciding import DecisionProgram
@@ -33,7 +34,9 @@ _CORES = {
     "host": "cortex-m4",
     "generic": "cortex-m0",
 }
-"""Targets that are predicted as another core."""
+"""What targets that were not measured themselves are predicted as."""
+Entry: TypeAlias = tuple[Mapping[str, float], Mapping[str, float], int]
+"""Of a key: instructions a turn and bytes a statement of each part, bytes of stack."""
 _TYPES = ("uint8_t", "int8_t", "int16_t", "uint32_t")
 
 
@@ -60,7 +63,7 @@ NOTHING = Cost(0.0, 0.0, 0)
 
 def core_of(target: Target) -> str:
     """The core whose coefficients predict code for ``target``."""
-    return _CORES.get(target.name, target.name)
+    return target.name if target.name in COSTS else _CORES.get(target.name, target.name)
 
 
 def layer_item(lowered: Lowered, epilogue: str, input_type: str, target: Target) -> Item:
@@ -69,8 +72,14 @@ def layer_item(lowered: Lowered, epilogue: str, input_type: str, target: Target)
     return Item(
         f"{lowered.profile.variant} {input_type}{sums}",
         {"call": 1, **_with_epilogue(lowered.profile.turns, epilogue)},
-        {f"function {epilogue}": 1, **_with_epilogue(lowered.profile.statements, epilogue)},
+        {f"function {epilogue}": 1, **_around(lowered), **_with_epilogue(lowered.profile.statements, epilogue)},
     )
+
+
+def _around(lowered: Lowered) -> dict[str, int]:
+    """What every layer's code holds around its parts: addresses of tables, a loop where there are several units."""
+    several = {"units": 1} if lowered.profile.turns.get("unit", 0) > 1 else {}
+    return {"table": len(lowered.tables), **several} if lowered.tables else several
 
 
 def _with_epilogue(parts: Mapping[str, int], epilogue: str) -> dict[str, int]:
@@ -101,7 +110,11 @@ def quantizer_items(quantizer: QuantizerProgram) -> tuple[Item, ...]:
 
 def cost(item: Item, target: Target) -> Cost | None:
     """What ``item`` takes on ``target``; None where nothing like it was measured."""
-    table = COSTS.get(core_of(target), {})
+    return taken_by(item, COSTS.get(core_of(target), {}))
+
+
+def taken_by(item: Item, table: Mapping[str, Entry]) -> Cost | None:
+    """What ``item`` takes on the core whose coefficients ``table`` holds; None where nothing like it was measured."""
     known = table.get(item.key) or _like(item.key, table)
     if known is None:
         return None
@@ -109,7 +122,7 @@ def cost(item: Item, target: Target) -> Cost | None:
     return Cost(_total(item.turns, instructions), _total(item.statements, code), stack)
 
 
-def _like(key: str, table: Mapping[str, tuple]) -> tuple | None:
+def _like(key: str, table: Mapping[str, Entry]) -> Entry | None:
     """The entry of the same variant whose types are most alike."""
     variant, *types = key.split(" ")
     alike = [found for found in table if found.split(" ")[0] == variant]

@@ -68,6 +68,7 @@ class Inspection:
     core          whose measurements predict it; empty where there are none
     unit          "instructions" or "cycles"
     is_priced     everything in the choice was measured; else ``flash`` and ``instructions`` lack what was not
+    unpriced      the layers of the choice whose code nothing measured is like, each with its layout
     refusal       why nothing was chosen; empty where something was
     """
 
@@ -76,6 +77,7 @@ class Inspection:
     unit: str
     layers: tuple[LayerTable, ...]
     is_priced: bool
+    unpriced: tuple[str, ...]
     flash: int | None
     ram: int | None
     instructions: int | None
@@ -104,6 +106,7 @@ def inspect(network: Network, target: Target | str = "cortex-m", options: Export
         unit="cycles" if core == "avr" else "instructions",
         layers=tuple(_table(network, allowed, k, plan, options) for k in range(len(allowed.tasks))),
         is_priced=plan is not None and plan.is_priced,
+        unpriced=() if plan is None else _unpriced(allowed, plan),
         flash=None if plan is None else plan.flash,
         ram=None if plan is None else plan.ram,
         instructions=plan.instructions if plan is not None and plan.is_priced else None,
@@ -119,9 +122,17 @@ def _planned(allowed: Planning, options: ExportOptions) -> tuple[Plan | None, st
         return None, str(error)
 
 
+def _unpriced(allowed: Planning, plan: Plan) -> tuple[str, ...]:
+    chosen = zip(allowed.tasks, plan.candidates, strict=True)
+    return tuple(f"layer {task.context.index} ({c.title})" for task, c in chosen if c.cost is None)
+
+
 def _is_measured(allowed: Planning) -> bool:
     every = zip(allowed.tasks, allowed.surveyed, strict=True)
     return any(priced(c, task, Encoding.VALUES).cost is not None for task, surveyed in every for c in surveyed)
+
+
+_UNKNOWN = "what its code takes was not measured"
 
 
 # ---- one layer -----------------------------------------------------------------------------------------------------
@@ -184,9 +195,12 @@ def _note(candidate: Candidate, k: int, allowed: Planning, plan: Plan | None, op
     named = options.layout_of(task.context.index)
     if _is_chosen(candidate, k, plan):
         assert plan is not None
-        return "named" if named.partition("/")[0] in LAYOUTS else plan.reason
+        reason = "named" if named.partition("/")[0] in LAYOUTS else plan.reason
+        return reason if candidate.cost else f"{reason}; {_UNKNOWN}"
     if not any(candidate.title == other.title for other in allowed.surveyed[k]):
         return f"not the named {named}"
+    if candidate.cost is None and plan is not None and plan.is_priced:
+        return _UNKNOWN
     other = _with(candidate, k, allowed, options)
     if isinstance(other, str):
         return other
@@ -216,8 +230,6 @@ def _difference(other: Plan, plan: Plan | None) -> str:
     """What the program takes more or less than the chosen one."""
     if plan is None:
         return f"program of {other.flash:,} bytes of flash, {other.ram:,} of RAM"
-    if plan.is_priced and not other.is_priced:
-        return "what its code takes was not measured"
     parts = [f"{other.flash - plan.flash:+,} bytes of flash"]
     if plan.is_priced:
         parts.insert(0, f"{100 * (other.instructions / plan.instructions - 1):+.0f} % time")

@@ -11,11 +11,6 @@ import importlib.util
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from elftools.elf.elffile import ELFFile
-    from elftools.elf.sections import Section, SymbolTableSection
 
 _WRITE, _ALLOC, _EXECUTE = 1, 2, 4
 _UNWINDING = (".ARM.ex", ".eh_frame", ".rel.eh", ".rela.eh")
@@ -57,66 +52,113 @@ def measure(object_file: Path, roots: Iterable[str] | None = None) -> Footprint 
 
     None where the object is no ELF file (hosts other than Linux) or pyelftools is not installed.
     """
+    found = measure_each(object_file, [roots])
+    return None if found is None else found[0]
+
+
+def measure_each(object_file: Path, groups: Iterable[Iterable[str] | None]) -> list[Footprint] | None:
+    """As `measure` of each group of functions; the object is read once."""
     if importlib.util.find_spec("elftools") is None:
         return None
+    content = _read(object_file)
+    return None if content is None else [_footprint(content, roots) for roots in groups]
+
+
+@dataclass(frozen=True)
+class _Symbol:
+    """``home`` is the index of its section, or a word such as SHN_UNDEF."""
+
+    name: str
+    home: int | str
+    kind: str
+    size: int
+
+
+@dataclass(frozen=True)
+class _Section:
+    name: str
+    kind: str
+    flags: int
+    alignment: int
+    size: int
+
+
+@dataclass(frozen=True)
+class _Object:
+    """What an object file holds; ``edges`` are the symbols that each section refers to, by index."""
+
+    symbols: tuple[_Symbol, ...]
+    sections: tuple[_Section, ...]
+    edges: Mapping[int, frozenset[int]]
+
+
+def _read(object_file: Path) -> _Object | None:
     from elftools.elf.elffile import ELFFile  # noqa: PLC0415  (an optional dependency)
 
     with object_file.open("rb") as stream:
         if stream.read(4) != b"\x7fELF":
             return None
         elf = ELFFile(stream)
-        symbols = elf.get_section_by_name(".symtab")
-        reached, undefined = _reach(elf, symbols, _defined(symbols) if roots is None else roots)
-        sizes = {"code": 0, "constants": 0, "data": 0, "bss": 0}
-        for index in sorted(reached):
-            _add_aligned(sizes, elf.get_section(index))
-        named = {kind: _sizes_of(symbols, reached, f"STT_{kind}") for kind in ("FUNC", "OBJECT")}
+        sections: list[_Section] = []
+        edges: dict[int, frozenset[int]] = {}
+        for section in elf.iter_sections():
+            fields = ("sh_type", "sh_flags", "sh_addralign", "sh_size")
+            sections.append(_Section(section.name, *(section[name] for name in fields)))
+            if section["sh_type"] in ("SHT_REL", "SHT_RELA"):
+                targets = {relocation["r_info_sym"] for relocation in section.iter_relocations()}
+                edges[section["sh_info"]] = edges.get(section["sh_info"], frozenset()) | targets
+        symbols = tuple(
+            _Symbol(symbol.name, symbol["st_shndx"], symbol["st_info"]["type"], symbol["st_size"])
+            for symbol in elf.get_section_by_name(".symtab").iter_symbols()
+        )
+    return _Object(symbols, tuple(sections), edges)
+
+
+def _footprint(content: _Object, roots: Iterable[str] | None) -> Footprint:
+    reached, undefined = _reach(content, _defined(content) if roots is None else roots)
+    sizes = {"code": 0, "constants": 0, "data": 0, "bss": 0}
+    for index in sorted(reached):
+        _add_aligned(sizes, content.sections[index])
+    named = {kind: _sizes_of(content, reached, f"STT_{kind}") for kind in ("FUNC", "OBJECT")}
     return Footprint(
         **sizes, library_calls=tuple(sorted(undefined)), functions=named["FUNC"], objects=named["OBJECT"]
     )
 
 
-def _reach(elf: ELFFile, symbols: SymbolTableSection, roots: Iterable[str]) -> tuple[set[int], set[str]]:
+def _reach(content: _Object, roots: Iterable[str]) -> tuple[set[int], set[str]]:
     """Indices of the sections that ``roots`` reach, and the names of the undefined symbols on the way."""
-    edges: dict[int, set[int]] = {}
-    for section in elf.iter_sections():
-        if section["sh_type"] in ("SHT_REL", "SHT_RELA"):
-            targets = {relocation["r_info_sym"] for relocation in section.iter_relocations()}
-            edges.setdefault(section["sh_info"], set()).update(targets)
     wanted = frozenset(roots)
-    waiting = {k for k, symbol in enumerate(symbols.iter_symbols()) if symbol.name in wanted}
+    waiting = {k for k, symbol in enumerate(content.symbols) if symbol.name in wanted}
     reached: set[int] = set()
     undefined: set[str] = set()
     while waiting:
-        symbol = symbols.get_symbol(waiting.pop())
-        home = symbol["st_shndx"]
-        if home == "SHN_UNDEF" and symbol.name:
+        symbol = content.symbols[waiting.pop()]
+        if symbol.home == "SHN_UNDEF" and symbol.name:
             undefined.add(symbol.name)
-        elif isinstance(home, int) and home not in reached:
-            reached.add(home)
-            waiting |= edges.get(home, set())
+        elif isinstance(symbol.home, int) and symbol.home not in reached:
+            reached.add(symbol.home)
+            waiting |= content.edges.get(symbol.home, frozenset())
     return reached, undefined
 
 
-def _sizes_of(symbols: SymbolTableSection, reached: set[int], kind: str) -> dict[str, int]:
+def _sizes_of(content: _Object, reached: set[int], kind: str) -> dict[str, int]:
     """Bytes of each symbol of that kind in the sections ``reached``, by name."""
-    found = (s for s in symbols.iter_symbols() if s["st_info"]["type"] == kind and s["st_shndx"] in reached)
-    return dict(sorted((symbol.name, symbol["st_size"]) for symbol in found))
+    found = (symbol for symbol in content.symbols if symbol.kind == kind and symbol.home in reached)
+    return dict(sorted((symbol.name, symbol.size) for symbol in found))
 
 
-def _defined(symbols: SymbolTableSection) -> list[str]:
-    return [symbol.name for symbol in symbols.iter_symbols() if isinstance(symbol["st_shndx"], int) and symbol.name]
+def _defined(content: _Object) -> list[str]:
+    return [symbol.name for symbol in content.symbols if isinstance(symbol.home, int) and symbol.name]
 
 
-def _add_aligned(sizes: dict[str, int], section: Section) -> None:
-    flags = section["sh_flags"]
-    if not flags & _ALLOC or section.name.startswith(_UNWINDING):
+def _add_aligned(sizes: dict[str, int], section: _Section) -> None:
+    if not section.flags & _ALLOC or section.name.startswith(_UNWINDING):
         return
-    if flags & _EXECUTE:
+    if section.flags & _EXECUTE:
         kind = "code"
-    elif not flags & _WRITE:
+    elif not section.flags & _WRITE:
         kind = "constants"
     else:
-        kind = "bss" if section["sh_type"] == "SHT_NOBITS" else "data"
-    alignment = max(1, section["sh_addralign"])
-    sizes[kind] = -(-sizes[kind] // alignment) * alignment + section["sh_size"]
+        kind = "bss" if section.kind == "SHT_NOBITS" else "data"
+    alignment = max(1, section.alignment)
+    sizes[kind] = -(-sizes[kind] // alignment) * alignment + section.size

@@ -162,13 +162,16 @@ def product_turns(products: int, context: LayerContext) -> dict[str, int]:
     """The turns of the loop in the compiler's multiplication of ``products`` inputs by weights, where there is one.
 
     It takes a turn a bit of the input, up to the highest that is set (32 for a negative one), and one for 0. Inputs are
-    taken as uniform over their ranges.
+    taken as uniform over their ranges. What an inner layer gives is mostly small, so that its bits are a part of their
+    own, which takes less.
     """
     if context.target.has_multiply or context.target.word_bits < 32:
         return {}
     ranges, counts = np.unique(np.stack([context.input_low, context.input_high]), axis=1, return_counts=True)
     means = [_mean_bits(int(low), int(high), context.binary) for low, high in ranges.T]
-    return {"bit": round(products * float(np.average(means, weights=counts)))}
+    is_inner = context.index > 0 and context.binary is None
+    part = "inner bit" if is_inner else "bit"
+    return {part: round(products * float(np.average(means, weights=counts)))}
 
 
 def _mean_bits(low: int, high: int, binary: Binary | None) -> float:

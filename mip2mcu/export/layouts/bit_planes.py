@@ -335,6 +335,7 @@ def _profile(units: int, details: Details) -> Profile:
     if isinstance(details, SharedDetails):
         code, variant = Counter(details.schedule.parts), f"shared{details.share}.{details.kind}"
         row, rows = Counter({"word": 1}) + code, -(-units // details.share)
+        code["rows"] = int(rows > 1)
     else:
         row, code, variant = row_parts_of(details)
         rows = units

@@ -193,7 +193,7 @@ def _details(packed: Compressed, layer: Dense, context: LayerContext, product_ty
 
 def _profile(packed: Compressed, details: CompressedDetails, context: LayerContext) -> Profile:
     variant = f"compressed.{details.codes.c_type}.{'ranks' if details.ranked else 'signs'}"
-    remainder_bits = details.gap_bits + (details.rank_bits if details.ranked else 0)
+    remainders = (details.gap_bits, details.rank_bits if details.ranked else 0)
     turns = {
         "unit": len(packed.counts),
         "first": len(packed.counts) if details.first is not None else 0,
@@ -201,9 +201,11 @@ def _profile(packed: Compressed, details: CompressedDetails, context: LayerConte
         "gap": packed.gap_quotients,
         "rank": packed.rank_quotients if details.ranked else 0,
         "chunk": len(details.codes.values),
-        "rest": details.non_zeros * remainder_bits if details.codes.c_type == "uint8_t" else 0,
+        "remainder": details.non_zeros * sum(bits > 0 for bits in remainders),
+        "rest": details.non_zeros * sum(remainders) if details.codes.c_type == "uint8_t" else 0,
     }
-    return Profile(variant, turns | (product_turns(details.non_zeros, context) if details.ranked else {}))
+    products = product_turns(details.non_zeros, context) if details.ranked else {}
+    return Profile(variant, turns | products, {"remainder": sum(bits > 0 for bits in remainders)})
 
 
 def unpack_table(codes: Table) -> str:

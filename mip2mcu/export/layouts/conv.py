@@ -13,12 +13,12 @@ Pooling behind the convolution joins in (see `mip2mcu.export.fusing`): an output
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from mip2mcu.export.fusing import PooledConv2d
-from mip2mcu.export.layouts.base import Binary, Encoding, LayerContext, Lowered, Profile, Work, sum_type
+from mip2mcu.export.layouts.base import Binary, Encoding, LayerContext, Lowered, Profile, Work, product_turns, sum_type
 from mip2mcu.export.layouts.pool import Division, exact_division
 from mip2mcu.export.literals import Column, Table, accumulator_type, column, count_type, table, tables_in, value_type
 from mip2mcu.export.targets import Target
@@ -209,6 +209,8 @@ def lower_convolution(layer: Conv2d, context: LayerContext, name: str, *, in_pai
         row=kernel[3],
         comment=f"{text}, of each four columns 0, 2, 1, 3." if in_pairs and kernel[3] >= 4 else f"{text}.",
     )
+    if in_pairs:
+        weights = replace(weights, c_type="int8_t")  # for the code, though no weight may have a sign
     bias = column(f"{context.prefix}_bias", layer.bias)
     products = np.stack([flat * least, flat * most])
     product = accumulator_type(int(products.min()), int(products.max()), int_bits=context.target.int_bits)
@@ -226,7 +228,7 @@ def lower_convolution(layer: Conv2d, context: LayerContext, name: str, *, in_pai
         sum_type=accumulator,
         supports=("not_inlined", "settle", "signed_word", "dsp", "dsp_signed", "dsp_halves") if in_pairs else (),
         work=_work(details),
-        profile=_profile(details, name),
+        profile=_profile(details, name, context),
     )
 
 
@@ -246,7 +248,7 @@ def pairs_of(columns: int, stride: int, tile: int, whole: bool = False) -> Pairs
     return Pairs(columns, tuple((offset, tuple(sums)) for offset, sums in sorted(steps.items())), whole)
 
 
-def _profile(details: ConvDetails, name: str) -> Profile:
+def _profile(details: ConvDetails, name: str, context: LayerContext) -> Profile:
     """Parts are calls for a tile of sums, and what happens within."""
     channels, down, across = details.output
     tiles = channels * down * details.cell.rows * details.tiles.count
@@ -258,8 +260,10 @@ def _profile(details: ConvDetails, name: str) -> Profile:
         "weight": tiles * details.kernel_size,
         "product": tiles * details.kernel_size * details.tiles.size,
         "lift": tiles * details.tiles.size if details.cell.area > 1 else 0,
+        "column": channels * down * across * details.cell.columns if details.cell.area > 1 else 0,
         "copy": 0 if band is None else details.bands * details.image[0] * band.rows * band.columns,
     }
+    turns |= product_turns(turns["product"], context)
     written = details.kernel[1] if details.unrolled else 1
     statements = {"product": written * details.tiles.size, "weight": written, "band": int(band is not None)}
     if details.pairs is not None:
@@ -269,7 +273,14 @@ def _profile(details: ConvDetails, name: str) -> Profile:
         turns["row"] = 0 if details.pairs.whole else rows
         written = details.kernel[0] if details.pairs.whole else 1
         statements |= {"product": written * products, "weight": written * (len(steps) + details.pairs.count)}
-    return Profile(name if details.cell.area == 1 else f"{name}.pooled", turns, statements)
+    return Profile(_variant(details, name), turns, statements)
+
+
+def _variant(details: ConvDetails, name: str) -> str:
+    """Names the code: how loops run over the kernel's rows, what becomes of the sums."""
+    rows = ".even" if details.even_rows and details.pairs is None else ""
+    pooled = "" if details.cell.area == 1 else ".mean" if details.cell.division else ".max"
+    return f"{name}{rows}{pooled}"
 
 
 def tap_range(layer: Conv2d, context: LayerContext) -> tuple[IntArray, IntArray]:

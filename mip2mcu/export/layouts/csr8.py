@@ -17,7 +17,15 @@ import numpy as np
 from mip2mcu.export.flash import fetch_supports
 from mip2mcu.export.layouts.base import Encoding, LayerContext, Lowered, Profile, product_turns, sum_type
 from mip2mcu.export.layouts.bridges import STEP_LIMIT
-from mip2mcu.export.layouts.lists import UNROLL, compares_pointers, count_table, first_column, loop_type, run_turns
+from mip2mcu.export.layouts.lists import (
+    UNROLL,
+    compares_pointers,
+    count_table,
+    first_column,
+    loop_type,
+    run_turns,
+    wide_turns,
+)
 from mip2mcu.export.literals import Column, Table, column, tables_in
 from mip2mcu.layers import Dense, Layer
 from mip2mcu.ranges import IntArray, prefix_range
@@ -111,6 +119,7 @@ def _profile(units: int, details: CsrDetails, context: LayerContext) -> Profile:
     first = units if details.first is not None else 0
     products = product_turns(details.non_zeros + details.bridges, context)
     turns = {"unit": units, "first": first, **run_turns(details.counts, details.unroll), **products}
+    turns |= wide_turns(details.entries, details.counts, details.count_type, details.unroll, context)
     return Profile("csr8" if details.unroll > 1 else "csr8.compact", turns)
 
 

@@ -156,5 +156,6 @@ def _turns(layer: Dense, details: DenseDetails, context: LayerContext) -> dict[s
         "turn": passes * turns,
         "rest": passes * rest,
         "left": left * inputs,
+        "offset": inputs if _kind(layer, context) == "dense_offset" else 0,
         **product_turns(layer.weights.size, context),
     }

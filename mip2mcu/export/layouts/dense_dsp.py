@@ -100,17 +100,29 @@ class DenseDspLayout:
             sum_high=high,
             sum_type=accumulator,
             supports=("settle", "signed_word", "dsp", "dsp_signed" if details.signed else "dsp_unsigned"),
-            profile=Profile(
-                "dense_dsp",
-                {
-                    "unit": layer.units,
-                    "pair": details.pairs,
-                    "turn": details.pairs * details.rounds * details.turns,
-                    "rest": details.pairs * details.rest,
-                    "tail": details.pairs * details.tail,
-                },
-            ),
+            profile=_profile(layer.units, details),
         )
+
+
+def _profile(units: int, details: DenseDspDetails) -> Profile:
+    pairs = details.pairs
+    turns = {
+        "unit": units,
+        "pair": pairs,
+        "round": pairs * details.rounds if details.rounds > 1 else 0,
+        "turn": pairs * details.rounds * details.turns,
+        "rest": pairs * details.rest,
+        "tail": pairs if details.tail else 0,
+        "read": pairs * details.tail,
+    }
+    statements = {
+        "round": int(details.rounds > 1),
+        "turn": int(details.turns > 0),
+        "rest": int(details.rest > 0),
+        "tail": int(details.tail > 0),
+        "read": details.tail,
+    }
+    return Profile(f"dense_dsp.{details.steps}", turns, statements)
 
 
 def _details(weights: IntArray, bias: IntArray, context: LayerContext) -> DenseDspDetails:

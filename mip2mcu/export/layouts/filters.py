@@ -95,7 +95,9 @@ def _smooth(context: LayerContext) -> Lowered:
         sum_low=0,
         sum_high=most,
         sum_type=count_type(most, int_bits=context.target.int_bits),
-        profile=Profile("filter.smooth", {"unit": shape[0] * shape[1] * shape[2]}),
+        profile=Profile(
+            f"filter.smooth.{_kind(shape)}", {"unit": shape[0] * shape[1] * shape[2], "row": shape[0] * shape[1]}
+        ),
     )
 
 
@@ -129,8 +131,15 @@ def _edges(layer: Edges, context: LayerContext) -> Lowered:
         sum_high=most,
         sum_type=count_type(most, int_bits=context.target.int_bits),
         work=(Work("blocks", details.block_type, lines * details.line),),
-        profile=Profile("filter.edges", {"unit": details.sums * down * across, "read": layer.operations(shape)}),
+        profile=Profile(
+            f"filter.edges.{_kind(shape)}", {"unit": details.sums * down * across, "read": layer.operations(shape)}
+        ),
     )
+
+
+def _kind(shape: Shape) -> str:
+    """What the code runs over."""
+    return "image" if shape[1] > 1 else "series"
 
 
 def _value(rows: int, columns: int) -> str:

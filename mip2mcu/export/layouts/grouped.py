@@ -19,8 +19,10 @@ from mip2mcu.export.layouts.base import Encoding, LayerContext, Lowered, Profile
 from mip2mcu.export.layouts.list_ranges import level_range, running_range
 from mip2mcu.export.layouts.lists import (
     Coding,
+    ListsDetails,
     build_lists,
     list_details,
+    list_turns,
     list_variant,
     magnitudes,
 )
@@ -76,6 +78,14 @@ class GroupedLayout:
             supports=fetch_supports(context.target, lists.counts, lists.entries),
             profile=Profile(
                 list_variant("grouped", details),
-                {**lists.turns(len(levels), details.unroll), "level": layer.units * len(levels)},
+                {**list_turns(lists, details, context), _level_part(details): layer.units * len(levels)},
+                {"page": int(details.pages > 1), _level_part(details): int(details.levels > 1)},
             ),
         )
+
+
+def _level_part(details: ListsDetails) -> str:
+    """What a level costs beside its runs: no loop where it is the only one, no product where all factors are 1."""
+    if details.levels == 1:
+        return "only level"
+    return "level" if details.factors == "1" else "product"

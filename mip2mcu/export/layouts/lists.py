@@ -178,19 +178,39 @@ def list_variant(partial: str, details: ListsDetails) -> str:
     return f"{partial}.{'steps' if details.steps else 'indices'}{'' if details.unroll > 1 else '.compact'}"
 
 
+def wide_turns(entries: Table, counts: Table, count_type: str, unroll: int, context: LayerContext) -> dict[str, int]:
+    """Where registers have 8 bits: entries of 16 bits, and turns that a variable of 16 bits counts."""
+    if context.target.word_bits >= 32:
+        return {}
+    lengths = np.array(counts.values)
+    turns = int((lengths if unroll == 1 else lengths >> 2).sum())
+    return {
+        "wide entry": int(lengths.sum()) if entries.c_type == "uint16_t" else 0,
+        "wide turn": turns if count_type == "uint16_t" else 0,
+    }
+
+
 def run_turns(counts: Table, unroll: int) -> dict[str, int]:
     """How often the parts of a run's code run: for single entries, for two, and for four at a time."""
     lengths = np.array(counts.values)
+    empty = int(np.count_nonzero(lengths == 0))
     if unroll == 1:
-        return {"run": len(lengths), "entry": int(lengths.sum())}
+        return {"run": len(lengths), "empty": empty, "entry": int(lengths.sum())}
     fours = lengths >> 2
     return {
         "run": len(lengths),
+        "empty": empty,
         "one": int((lengths & 1).sum()),
         "two": int((lengths >> 1 & 1).sum()),
         "loop": int(np.count_nonzero(fours)),
         "four": int(fours.sum()),
     }
+
+
+def list_turns(lists: Lists, details: ListsDetails, context: LayerContext) -> dict[str, int]:
+    """How often the parts run of code that walks over ``lists``."""
+    wide = wide_turns(lists.entries, lists.counts, details.count_type, details.unroll, context)
+    return {**lists.turns(details.levels, details.unroll), **wide}
 
 
 def compares_pointers(context: LayerContext) -> bool:

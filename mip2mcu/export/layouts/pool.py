@@ -97,27 +97,36 @@ class PoolLayout:
             low, high = min(0, area * low), max(0, area * high)
         channels, down, across = layer.output_shape(context.input_shape)
         values = channels * down * across
+        details = PoolDetails(
+            shape=context.input_shape,
+            window=layer.window,
+            stride=layer.stride,
+            down=down,
+            across=across,
+            offsets=_offsets(layer.window, context.input_shape[2]) if area <= _UNROLLED_AREA else (),
+            total_type=count_type(most, int_bits=context.target.int_bits) if average else "",
+            division=exact_division(area, most) if average else None,
+        )
         return Lowered(
             layout=self.name,
             partial={"average": "average_pool", "sum": "sum_pool", "maximum": "max_pool"}[kind],
             description=f"{'mean' if average else kind} of windows of {layer.window[0]} x {layer.window[1]}",
             reads=Encoding.VALUES,
             tables=(),
-            details=PoolDetails(
-                shape=context.input_shape,
-                window=layer.window,
-                stride=layer.stride,
-                down=down,
-                across=across,
-                offsets=_offsets(layer.window, context.input_shape[2]) if area <= _UNROLLED_AREA else (),
-                total_type=count_type(most, int_bits=context.target.int_bits) if average else "",
-                division=exact_division(area, most) if average else None,
-            ),
+            details=details,
             sum_low=low,
             sum_high=high,
             sum_type=sum_type(low, high, context),
-            profile=Profile(f"pool.{kind}", {"unit": values, "read": values * area}),
+            profile=_profile(kind, details, values),
         )
+
+
+def _profile(kind: str, details: PoolDetails, values: int) -> Profile:
+    """Windows are written out or walked over; a division is a shift, a product or goes step by step."""
+    division = details.division
+    how = "" if division is None else ".steps" if division.steps else ".product" if division.factor > 1 else ".shift"
+    written = "" if details.offsets else ".loop"
+    return Profile(f"pool.{kind}{how}{written}", {"unit": values, "read": values * details.area})
 
 
 def _offsets(window: tuple[int, int], row_step: int) -> tuple[int, ...]:

@@ -21,6 +21,7 @@ from mip2mcu.export.layouts.lists import (
     ListsDetails,
     build_lists,
     list_details,
+    list_turns,
     list_variant,
 )
 from mip2mcu.export.literals import tables_in
@@ -66,5 +67,7 @@ class SparseLayout:
             sum_high=high,
             sum_type=accumulator,
             supports=fetch_supports(context.target, lists.counts, lists.entries),
-            profile=Profile(list_variant("sparse", details), lists.turns(1, details.unroll)),
+            profile=Profile(
+                list_variant("sparse", details), list_turns(lists, details, context), {"page": int(details.pages > 1)}
+            ),
         )

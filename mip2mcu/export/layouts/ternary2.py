@@ -114,7 +114,8 @@ def _profile(units: int, details: TernaryDetails, variant: str) -> Profile:
     else:
         quads = fields[:, None] >> (8 * np.arange(details.group // 4)) & 0xFF
         turns["quad"] = int(np.count_nonzero(quads))
-    return Profile(f"ternary2.{variant}", turns)
+    written = details.rest + (details.group if details.turns else 0)
+    return Profile(f"ternary2.{variant}", turns, {"loop": int(details.turns > 0), "written": written})
 
 
 def _sum_range(layer: Dense, context: LayerContext, *, by_sign: bool) -> tuple[int, int]:

@@ -30,6 +30,9 @@ from mip2mcu.export.literals import TYPE_BYTES, accumulator_type, value_type
 from mip2mcu.layers import Dense, Layer
 from mip2mcu.ranges import INT32_MIN, IntArray, prefix_range
 
+_NEAR = 256
+"""Inputs over which the base of reads moves by a byte, in one instruction."""
+
 
 @dataclass(frozen=True)
 class UnrolledDetails:
@@ -98,13 +101,15 @@ class UnrolledLayout:
             sum_type=accumulator,
             supports=("not_inlined", "settle", *_converters(parts, accumulator)),
             code_bytes=effort.code_bytes,
-            profile=_profile(order, effort),
+            profile=_profile(order, effort, layer),
         )
 
 
-def _profile(order: Order, effort: Effort) -> Profile:
-    """All code runs once, so that its steps are both turns and statements."""
+def _profile(order: Order, effort: Effort, layer: Dense) -> Profile:
+    """All code runs once, so that its steps are both turns and statements; the base moves further over many inputs."""
     steps = {name: int(count) for name, count in asdict(effort.steps).items() if name != "signed"}
+    if layer.weights.shape[1] > _NEAR:
+        steps["far move"] = steps.pop("move")
     way = order.way.name.lower() + (".factors" if order.factors else "")
     return Profile(f"unrolled.{way}", steps, steps)
 
