@@ -44,7 +44,7 @@ def one_less(condition: str) -> str:
 
 def subjects():
     """A network, a target and a layout for each text that assumes something."""
-    for layout, target in (("dense", "cortex-m0"), ("dense_dsp", "cortex-m4")):
+    for layout, target in (("dense/fast", "cortex-m0"), ("dense_dsp", "cortex-m4")):
         for high in (1, 255):
             yield layers_of(WIDE, 21, high), target, f"{layout},dense"
     for layout in ("bit_planes", "bit_planes/compact"):
