@@ -26,7 +26,9 @@ from mip2mcu.ranges import IntArray
 ROWS = 5000
 """Most rows that a head is trained on."""
 STEPS = 800
-RATE = 0.02
+RATE = 0.05
+"""Of rates from 0.002 to 0.05 the one whose heads on three layers of LeNet-5 were most accurate on 2,000 training
+images of MNIST that were held out."""
 
 
 def with_head(
