@@ -122,9 +122,9 @@ def test_dsp_refuses_with_the_numbers(network, target, reason):
 
 
 def test_difference_is_taken_once_as_long_as_it_fits_24_bits():
-    fits = layer_of(linear(np.full((2, 256), 127)), "cortex-m4", "dense_dsp").details
+    fits = layer_of(linear(np.full((2, 256), 127)), "cortex-m4", "dense_dsp/fast").details
     assert (fits.rounds, fits.turns, fits.rest, fits.tail) == (1, 16, 0, 0)
-    exceeds = layer_of(linear(np.full((2, 263), 127)), "cortex-m4", "dense_dsp").details
+    exceeds = layer_of(linear(np.full((2, 263), 127)), "cortex-m4", "dense_dsp/fast").details
     assert (exceeds.rounds, exceeds.turns, exceeds.rest, exceeds.tail) == (2, 8, 1, 3)
 
 
