@@ -26,7 +26,8 @@ def quicker(text: str) -> str:
 
 
 def first_words(text: str) -> list[str]:
-    return [line.split()[0] for line in text.splitlines() if line.strip() and line.split()[0].isalpha()]
+    words = [line.strip(" *").split()[0].rstrip(":") for line in text.splitlines() if line.strip(" *")]
+    return [word for word in words if word.isalpha()]
 
 
 @pytest.fixture(scope="module")
