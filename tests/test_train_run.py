@@ -267,6 +267,7 @@ def test_options_may_come_in_the_formulation_or_by_name():
         ),
         ({"options": {"target": 2.5}}, UsageError, "option 'target' cannot take 2.5: it wants a whole number"),
         ({"options": {"margin": "big"}}, UsageError, "option 'margin' cannot take 'big': it wants a number"),
+        ({"options": {"margin": float("nan")}}, UsageError, "option 'margin' cannot take nan: it wants a number"),
         ({"options": {"weights": 3}}, UsageError, "option 'weights' cannot take 3: it wants a word"),
         (
             {"formulation": "inn", "options": {"hidden": "8,x"}},

@@ -6,6 +6,7 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import fields, replace
+from math import isfinite
 from pathlib import Path
 from typing import Any, TypeGuard
 
@@ -84,7 +85,7 @@ def _fits(value: Any, annotation: str) -> bool:
     if annotation == "int | None":
         return value is None or type(value) is int
     if annotation in ("float", "float | None"):
-        return type(value) in (int, float) or (value is None and annotation == "float | None")
+        return (type(value) in (int, float) and isfinite(value)) or (value is None and annotation == "float | None")
     return isinstance(value, str)
 
 
