@@ -129,6 +129,7 @@ def test_budgets_in_words():
     ("keep", "message"),
     [
         ("1", "1 units are too few: the smallest share possible takes 2"),
+        ("60", "there are 50 units, not 60: give fewer, or a share such as 60%"),
         ("30 bytes", "30 bytes of parameters are too few: the smallest share possible takes"),
         ("24,12,3", "3 numbers of units for 2 hidden layers"),
         ("24,21", "21 of 20 units cannot be kept: give a number from 1 to 20"),

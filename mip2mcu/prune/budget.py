@@ -50,6 +50,8 @@ def _share(text: str) -> float:
 def _units(network: FloatNetwork, units: Sequence[int], multiple: int) -> tuple[int, ...]:
     widths = network.widths
     if len(units) == 1 and len(widths) > 1:
+        if units[0] > sum(widths):
+            raise UsageError(f"there are {sum(widths)} units, not {units[0]}: give fewer, or a share such as 60%")
         return largest(network, multiple, units[0], sum, "units")
     if len(units) != len(widths):
         raise UsageError(f"{len(units)} numbers of units for {len(widths)} hidden layers: give one each, or one in all")
