@@ -128,12 +128,6 @@ def test_a_table_beyond_avrs_largest_array_is_refused():
         generate(wide(1100, 30), "avr", layout="dense")
 
 
-def test_more_bits_than_avrs_largest_array_are_refused():
-    bits = Network(np.zeros(40000), np.ones(40000), (Dense(np.eye(1, 40000, dtype=int), [0]),), Argmax(1), ("one",))
-    with pytest.raises(ExportError, match=r"bits that is packed takes 40000 bytes, an array of target avr 32767"):
-        generate(bits, "avr", layout="bit_planes")
-
-
 def test_constants_beyond_avrs_reach_are_refused():
     layers = tuple(
         Dense(np.random.default_rng(k).integers(-100, 101, (150, 150)), np.zeros(150), Activation.SIGN)

@@ -39,10 +39,7 @@ def _check_size(name: str, size: int, program: Program) -> None:
 
 
 def _tensors(program: Program) -> Iterator[tuple[str, int, int]]:
-    """Name, elements and bytes of what passes between layers, of what they work in, and of what is packed."""
-    if program.packed:
-        bits = program.layers[0].inputs
-        yield "the array of bits that is packed", bits, bits
+    """Name, elements and bytes of what passes between layers, and of what they work in."""
     for layer in program.layers:
         for what, buffer in (("input", layer.input), ("output", layer.output)):
             size = buffer.length * TYPE_BYTES[buffer.c_type]
