@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -11,7 +12,7 @@ from mip2mcu import console
 from mip2mcu.cli_options import JSON, LABEL, numbers
 from mip2mcu.dataset import Dataset
 from mip2mcu.errors import UsageError
-from mip2mcu.files import check_writable, write_text
+from mip2mcu.files import check_replaceable, write_text
 from mip2mcu.network import Network
 from mip2mcu.norms import NORMS
 from mip2mcu.progress import Progress, stop_on_interrupt
@@ -60,9 +61,7 @@ def certify_command(
     from mip2mcu.certify import certify  # noqa: PLC0415  (Pyomo loads only where it is needed)
     from mip2mcu.certify.plot import as_svg  # noqa: PLC0415
 
-    for path in (report, plot):
-        if path is not None:
-            check_writable(path)
+    _check_places(report, plot)
     wanted = None if radii is None else numbers(radii, "--radii")
     if wanted is not None and (min(wanted) < 0 or list(wanted) != sorted(set(wanted))):
         raise UsageError(f"--radii {radii!r} must ascend from 0 or more, such as 0,1,2,5")
@@ -96,6 +95,16 @@ def certify_command(
     if plot is not None:
         write_text(plot, as_svg(certificate))
     click.echo(json.dumps(document, sort_keys=True) if as_json else _as_text(certificate, wanted))
+
+
+def _check_places(report: str | None, plot: str | None) -> None:
+    """Raise `UsageError` where a file cannot be written, or one of another kind would be lost."""
+    if report is not None:
+        check_replaceable(report, rb'"certificates"\s*:', "certificate")
+    if plot is not None:
+        check_replaceable(plot, rb">certified accuracy \(line\)", "plot of certified accuracy")
+    if report is not None and plot is not None and Path(report).resolve() == Path(plot).resolve():
+        raise UsageError(f"--report and --plot both name {report}: give each a file of its own")
 
 
 def _as_text(certificate: Certificate, radii: tuple[int, ...] | None) -> str:

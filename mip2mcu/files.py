@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import tempfile
 from pathlib import Path
 
@@ -34,6 +35,21 @@ def _check_place(path: Path) -> None:
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".mip2mcu.")  # permissions do not tell everything
     os.close(handle)
     os.unlink(temporary)
+
+
+def check_replaceable(path: str | Path, mark: bytes, what: str) -> Path:
+    """`check_writable`; raises `UsageError` too where a file of another kind than ``what`` would be lost.
+
+    mark   a regular expression that is found in every file of that kind
+    """
+    place = check_writable(path)
+    try:
+        content = place.read_bytes() if place.exists() else b""
+    except OSError as error:
+        raise UsageError(f"cannot read {place}, which is in the way: {error.strerror}") from None
+    if content and not re.search(mark, content):
+        raise UsageError(f"{place} is no {what} and is not replaced: choose another name, or remove it")
+    return place
 
 
 def write_text(path: str | Path, text: str) -> None:

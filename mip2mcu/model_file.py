@@ -18,8 +18,8 @@ from typing import Any, TypeVar
 import numpy as np
 
 from mip2mcu.decisions import CLASS_LIMIT, Argmax, Decision, Sign, Vote
-from mip2mcu.errors import ModelError, UsageError
-from mip2mcu.files import check_writable
+from mip2mcu.errors import ModelError
+from mip2mcu.files import check_replaceable
 from mip2mcu.filters import Edges, Smooth
 from mip2mcu.layers import (
     BIAS_LIMIT,
@@ -104,13 +104,7 @@ def render(document: Mapping[str, Any]) -> str:
 
 def check_place(path: str | Path) -> None:
     """Raise `UsageError` where no model file can be written at ``path``, or a file of another kind would be lost."""
-    place = check_writable(path)
-    try:
-        content = place.read_bytes() if place.exists() else b""
-    except OSError as error:
-        raise UsageError(f"cannot read {place}, which is in the way: {error.strerror}") from None
-    if content and not re.search(rb'"format"\s*:\s*"%s"' % FORMAT.encode(), content):
-        raise UsageError(f"{place} is no model file and is not replaced: choose another name, or remove it")
+    check_replaceable(path, rb'"format"\s*:\s*"%s"' % FORMAT.encode(), "model file")
 
 
 def parse(path: str | Path) -> dict[str, Any]:

@@ -121,6 +121,24 @@ def test_a_report_that_cannot_be_written_is_refused_before_anything_runs(model, 
     assert not list(tmp_path.glob("*.pdf"))
 
 
+def test_a_report_replaces_reports_alone(model, tmp_path):
+    kept = model.read_text()
+    assert "is no report of mip2mcu and is not replaced" in refused(run("verify", model, "--report", model))
+    assert model.read_text() == kept
+    for path in (tmp_path / "evidence.json", tmp_path / "evidence.md"):
+        for _ in range(2):
+            assert run("verify", model, "--target", "host", "--vectors", "5", "--report", path).exit_code == 0
+
+
+def test_an_lp_file_replaces_lp_files_alone(table, tmp_path):
+    kept = table.read_text()
+    options = ("--node-limit", "0", "--out", tmp_path / "m.json", "--write-model")
+    assert "is no LP file of Pyomo and is not replaced" in refused(run("train", table, *options, table))
+    assert table.read_text() == kept
+    for _ in range(2):
+        assert run("train", table, *options, tmp_path / "m.lp").exit_code == 0
+
+
 def test_targets_and_formulations_are_listed():
     assert "cortex-m0" in json.loads(run("targets", "--json").output)
     assert {"linear", "inn"} <= set(json.loads(run("formulations", "--json").output))

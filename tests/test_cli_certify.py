@@ -58,6 +58,18 @@ def test_bad_options_end_with_one_sentence_and_status_2(folder, arguments, messa
     assert (result.exit_code, result.stderr) == (2, message)
 
 
+def test_only_its_own_files_are_replaced(folder):
+    rows, report, plot = ((folder / name) for name in ("rows.csv", "again.json", "again.svg"))
+    before = rows.read_text()
+    for option in ("--report", "--plot"):
+        refused = certify(folder, option, str(rows))
+        assert (refused.exit_code, "is not replaced: choose another name" in refused.stderr) == (2, True)
+    assert rows.read_text() == before
+    for _ in range(2):
+        assert certify(folder, "--rows", "1", "--report", str(report), "--plot", str(plot)).exit_code == 0
+    assert "give each a file of its own" in certify(folder, "--report", "both", "--plot", "both").stderr
+
+
 def test_a_missing_folder_is_told_before_the_work(folder):
     result = certify(folder, "--report", str(folder / "none" / "r.json"))
     assert result.exit_code == 2

@@ -9,7 +9,7 @@ import pytest
 
 from mip2mcu import files
 from mip2mcu.errors import Mip2mcuError, UsageError
-from mip2mcu.files import check_writable, write_text
+from mip2mcu.files import check_replaceable, check_writable, write_text
 from mip2mcu.resources import resource_folder
 
 
@@ -100,3 +100,12 @@ def test_the_folders_of_the_installation_are_found():
 def test_a_folder_that_is_missing_says_so():
     with pytest.raises(Mip2mcuError, match="lacks its folder 'nonsense': reinstall the package"):
         resource_folder("nonsense")
+
+
+def test_only_files_of_the_same_kind_are_replaceable(tmp_path):
+    for name, text in (("mine.txt", "## mine\n"), ("empty.txt", ""), ("other.txt", "# mine\n")):
+        (tmp_path / name).write_text(text)
+    for name in ("mine.txt", "empty.txt", "new.txt"):
+        assert check_replaceable(tmp_path / name, b"##", "note") == tmp_path / name
+    with pytest.raises(UsageError, match=r"other.txt is no note and is not replaced: choose another name, or remove it"):
+        check_replaceable(tmp_path / "other.txt", b"##", "note")

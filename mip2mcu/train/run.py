@@ -14,8 +14,8 @@ from mip2mcu.augmentation import Augmentation, augmented
 from mip2mcu.cluster import cluster_executor
 from mip2mcu.dataset import Dataset
 from mip2mcu.errors import UsageError
-from mip2mcu.files import check_writable
-from mip2mcu.mip.solver import OptionValue, Solver, check_solver, write_model
+from mip2mcu.files import check_replaceable, check_writable
+from mip2mcu.mip.solver import LP_MARK, OptionValue, Solver, check_solver, write_model
 from mip2mcu.network import Network
 from mip2mcu.parallel import Executor, executor, share_of_time
 from mip2mcu.progress import Listener, Stop, silent, stop_on_interrupt
@@ -241,12 +241,14 @@ def write_models(
     parts = members(rows, divided, many=many)
     ready = informed(chosen, rows)
     digits = len(str(len(parts) - 1))
-    written = []
-    for number, part in enumerate(parts):
-        own = path if len(parts) == 1 else path.with_name(f"{path.stem}-{number:0{digits}d}{path.suffix}")
-        write_model(ready.build(part.dataset), own)
-        written.append(own)
-    return written
+    places = [path]
+    if len(parts) > 1:
+        places = [path.with_name(f"{path.stem}-{number:0{digits}d}{path.suffix}") for number in range(len(parts))]
+    for place in places:
+        check_replaceable(place, LP_MARK, "LP file of Pyomo")
+    for place, part in zip(places, parts, strict=True):
+        write_model(ready.build(part.dataset), place)
+    return places
 
 
 def _chosen(

@@ -12,13 +12,15 @@ from pathlib import Path
 from typing import Any
 
 from mip2mcu.errors import UsageError, VerifyError
-from mip2mcu.files import check_writable, write_text
+from mip2mcu.files import check_replaceable, write_text
 from mip2mcu.verify.proof import Proof
 from mip2mcu.verify.report import Report, searched_text
 from mip2mcu.version import __version__
 
 SCHEMA = 1
 """Number of the JSON document's form; it grows when a reader would have to change."""
+_MARK = rb'"generator": "mip2mcu |\| generator \| mip2mcu '
+"""What a document has in it that no other file has, as a regular expression."""
 
 
 def as_dict(reports: Sequence[Report]) -> dict[str, Any]:
@@ -72,13 +74,14 @@ _FORMS: dict[str, Callable[[Sequence[Report]], str]] = {".json": as_json, ".md":
 def check_paths(paths: Iterable[str | Path]) -> tuple[Path, ...]:
     """``paths`` of documents to be written; to be called before long work.
 
-    Raises `UsageError` for an ending that is neither .json nor .md, and where no file can be written.
+    Raises `UsageError` for an ending that is neither .json nor .md, where no file can be written, and where one of
+    another kind would be lost.
     """
     checked = tuple(Path(path) for path in paths)
     for path in checked:
         if path.suffix.lower() not in _FORMS:
             raise UsageError(f"a report cannot be written as {path.name!r}: name a file that ends in .json or .md")
-        check_writable(path)
+        check_replaceable(path, _MARK, "report of mip2mcu")
     return checked
 
 
