@@ -107,5 +107,5 @@ def test_only_files_of_the_same_kind_are_replaceable(tmp_path):
         (tmp_path / name).write_text(text)
     for name in ("mine.txt", "empty.txt", "new.txt"):
         assert check_replaceable(tmp_path / name, b"##", "note") == tmp_path / name
-    with pytest.raises(UsageError, match=r"other.txt is no note and is not replaced: choose another name, or remove it"):
+    with pytest.raises(UsageError, match=r"other.txt is no note and is not replaced: choose"):
         check_replaceable(tmp_path / "other.txt", b"##", "note")
