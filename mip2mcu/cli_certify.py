@@ -62,7 +62,7 @@ def certify_command(
     from mip2mcu.certify.plot import as_svg  # noqa: PLC0415
 
     _check_places(report, plot)
-    wanted = None if radii is None else numbers(radii, "--radii")
+    wanted = None if radii is None else numbers(radii, "--radii", "0,1,2,5")
     if wanted is not None and (min(wanted) < 0 or list(wanted) != sorted(set(wanted))):
         raise UsageError(f"--radii {radii!r} must ascend from 0 or more, such as 0,1,2,5")
     network = Network.load(model)

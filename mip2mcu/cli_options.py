@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from functools import wraps
 from typing import TYPE_CHECKING, Any
 
@@ -19,22 +20,23 @@ JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON obje
 LABEL = click.option("--label", help="Name of the label column of a CSV.  [default: label, else the last column]")
 
 
-def numbers(text: str, option: str) -> tuple[int, ...]:
+def numbers(text: str, option: str, such_as: str = "8,4") -> tuple[int, ...]:
     """Whole numbers from a text such as ``8,4``."""
     try:
         return tuple(int(part) for part in text.split(","))
     except ValueError:
-        raise UsageError(f"{option} {text!r} is not a list of whole numbers such as 8,4") from None
+        raise UsageError(f"{option} {text!r} is not a list of whole numbers such as {such_as}") from None
 
 
 def low_high(text: str | None, option: str) -> tuple[int, int] | None:
     """The ends of a range from a text such as ``0,255``; None where there is none."""
     if text is None:
         return None
-    ends = numbers(text, option)
-    if len(ends) != 2 or ends[0] > ends[1]:
-        raise UsageError(f"{option} {text!r} is not LOW,HIGH such as 0,255")
-    return ends[0], ends[1]
+    with suppress(ValueError):
+        low, high = (int(part) for part in text.split(","))
+        if low <= high:
+            return low, high
+    raise UsageError(f"{option} {text!r} is not LOW,HIGH such as 0,255")
 
 
 def say(as_json: bool) -> Callable[[str], None]:

@@ -55,8 +55,17 @@ _SELECTION = (
         help="What stays: a share of each hidden layer's units (60%), units in all (36) or of each layer (24,12), or "
         "bytes of quantised parameters (2000 bytes, 2k).  [default: 60%]",
     ),
-    click.option("--max-flash", type=Bytes(), help="Keep as many units as fit into these bytes on --target."),
-    click.option("--multiple-of", "multiple", default=1, show_default=True, help="Kept units come in multiples of it."),
+    click.option(
+        "--max-flash", type=Bytes(), help="Keep as many units as fit into these bytes on --target; 4096 or 4k."
+    ),
+    click.option(
+        "--multiple-of",
+        "multiple",
+        default=1,
+        show_default=True,
+        type=click.IntRange(1),
+        help="Each layer keeps a multiple of so many units; layers with fewer stay whole.",
+    ),
     click.option(
         "--method", default="subset", show_default=True, type=click.Choice(METHOD_NAMES), help="Selects the units."
     ),
@@ -70,7 +79,7 @@ _SELECTION = (
     click.option("--lossless", is_flag=True, help="First remove what changes no output for any input in range."),
     click.option(
         "--fine-tune",
-        type=int,
+        type=click.IntRange(0),
         metavar="EPOCHS",
         help="Train on --data after removal.  [default: 0]  With --transfer: that training's.",
     ),
@@ -86,7 +95,7 @@ _SELECTION = (
         help="oamip: one program, one a class, one a layer with an auxiliary head, or from the output backward.  "
         "[default: none]",
     ),
-    click.option("--images", type=int, help="oamip by classes: images a class.  [default: 1]"),
+    click.option("--images", type=click.IntRange(1), help="oamip by classes: images a class.  [default: 1]"),
     click.option("--binary", is_flag=True, help="oamip: whole activities instead of relaxed ones."),
     click.option(
         "--threshold", type=float, help="oamip: keep the units with at least this score, instead of --keep."
@@ -180,6 +189,8 @@ def _selection_options(command: Callable[..., Any]) -> Callable[..., Any]:
             raise UsageError(f"{strange[0]} is about the scores of --method oamip, not of {method}")
         if images is not None and decouple != "classes":
             raise UsageError("--images counts the images of a class: give --decouple classes too")
+        if transfer is not None and fine_tune == 0:
+            raise UsageError("--transfer trains the units anew: give --fine-tune at least 1 epoch, or leave it out")
         pruning = Pruning(
             keep="60%" if keep is None else keep,
             method=method,
@@ -206,7 +217,7 @@ def _selection_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.option(
     "--initial", type=click.Path(), metavar="NETWORK", help="Weights that --transfer begins with.  [default: random]"
 )
-@click.option("--time-limit", default=60.0, show_default=True, help="Seconds for the selection.")
+@click.option("--time-limit", default=60.0, show_default="60", help="Seconds for the selection.")
 @click.option("--workers", default=1, show_default=True, type=click.IntRange(1), help="Processes side by side.")
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(0), help="Of everything random.")
 @JSON
@@ -240,6 +251,7 @@ def prune_command(
     rows = source.rows(source.data)
     trained = source.network(network, rows)
     second = _second(source, transfer, initial, rows)
+    _check_initial(second, trained, pruning)
     live = console.LiveLine()
     listener = live.silent if as_json else _shown_on(live)
     with stop_on_interrupt() as stopped:
@@ -303,6 +315,17 @@ def _second(source: _Source, transfer: str | None, initial: str | None, rows: Da
         )
     start = None if initial is None else source.network(initial, others)
     return {"data": others, "initial": start, "test": source.test_rows(others)}
+
+
+def _check_initial(second: dict[str, Any] | None, trained: FloatNetwork, pruning: Pruning) -> None:
+    """Raise an error where the weights of --initial cannot be those that ``trained`` began with."""
+    from mip2mcu.prune.run import check_initial  # noqa: PLC0415  (Pyomo loads only where it is needed)
+
+    if second is None or second["initial"] is None:
+        return
+    check_initial(second["initial"], trained)
+    if pruning.lossless:
+        raise UsageError("--lossless removes units that the network of --initial still has: leave one of them out")
 
 
 def _number(text: str, option: str) -> float:

@@ -136,6 +136,7 @@ def test_budgets_in_words():
         ("24,0", "0 of 20 units cannot be kept"),
         ("", "'' is nothing to keep"),
         ("60%%", "is nothing to keep"),
+        ("-3", "'-3' is nothing to keep: give a share such as 60%, units such as 36 or 24,12, or 2000 bytes"),
         ("nan", "a share of nan % cannot be kept"),
         ("101%", "a share of 101 % cannot be kept"),
     ],
@@ -148,6 +149,23 @@ def test_budgets_that_cannot_be_meant(keep, message):
 def test_units_that_are_no_multiple_are_refused():
     with pytest.raises(UsageError, match="24 units are no multiple of 5"):
         kept_units(dense_network((6, 30, 20, 3)), "24,10", multiple=5)
+
+
+@pytest.mark.parametrize("keep", ["24,12", "30", "60%", "500 bytes", 0.6])
+def test_multiples_that_no_layer_has_are_refused(keep):
+    network = dense_network((6, 30, 20, 3))
+    with pytest.raises(UsageError, match="cannot come in multiples of 0: give a number of at least 1"):
+        kept_units(network, keep, multiple=0)
+    with pytest.raises(UsageError, match=r"in multiples of 31 where the widest .* has 30: give a number of at most 30"):
+        kept_units(network, keep, multiple=31)
+
+
+def test_a_layer_that_is_narrower_than_the_multiple_stays_whole_and_that_is_said():
+    network = dense_network((6, 16, 5, 3))
+    assert [kept_units(network, keep, multiple=8) for keep in (0.3, 0.9, "13")] == [(8, 5), (16, 5), (8, 5)]
+    result = prune(network, labelled_by(network), Pruning(0.3, method="spread", multiple=8))
+    assert result.steps[-1].widths == (8, 5)
+    assert "layers of 5 units are narrower than 8: they stay whole" in result.notes
 
 
 def test_a_threshold_of_scores():
@@ -195,7 +213,8 @@ def test_values_that_overflow_are_refused():
 
 
 def test_options_that_cannot_be_meant():
-    for options in ({"method": "magic"}, {"repair": "glue"}, {"fine_tune": -1}):
+    thresholded = {"scoring": Scoring(threshold=0.1), "multiple": 4}
+    for options in ({"method": "magic"}, {"repair": "glue"}, {"fine_tune": -1}, {"keep": None}, thresholded):
         with pytest.raises(UsageError):
             Pruning(**options)
     network = dense_network()
@@ -274,6 +293,9 @@ def test_scales_may_be_fractions_and_wrong_ones_are_noticed(tmp_path):
         (["--threshold", "0.1"], "about the scores of --method oamip"),
         (["--keep", "most"], "'most' is nothing to keep: give a share such as 60%"),
         (["--keep", "24,12"], "24 of 5 units cannot be kept"),
+        (["--multiple-of", "64"], "in multiples of 64 where the widest of all hidden layers has 5"),
+        (["--multiple-of", "0", "--keep", "3,3"], "0 is not in the range x>=1"),
+        (["--transfer", "data.csv", "--fine-tune", "0"], "give --fine-tune at least 1 epoch"),
         (["--max-flash", "10"], "10 bytes of flash are too few: the smallest share possible takes"),
         (["--target", "chip"], "there is no target 'chip'"),
         (["--method", "spread", "--decouple", "classes"], "--decouple is about the scores of --method oamip"),
@@ -285,6 +307,7 @@ def test_scales_may_be_fractions_and_wrong_ones_are_noticed(tmp_path):
         (["--input-scale", "1/0"], "'1/0' is no number such as 0.5 or 1/255"),
         (["--input-scale", "0"], "finite and not 0"),
         (["--input-range", "9,0"], "is not LOW,HIGH"),
+        (["--input-range", "a,b"], "'a,b' is not LOW,HIGH such as 0,255"),
         (["--input-range", "0,9"], "outside input_range 0..9"),
         (["--out", "missing/net.json"], "the folder missing does not exist"),
     ],
@@ -315,6 +338,15 @@ def test_the_command_transfers_a_mask(tmp_path):
     assert Network.load(out).layers[0].units == 4
     described = json.loads(run(net, "--data", data, *options, "--fine-tune", "1", "--json").output)
     assert [step["name"] for step in described["transfer"][0]["steps"]] == ["transferred", "quantised"]
+
+
+def test_initial_weights_that_do_not_fit_are_refused_before_the_work(tmp_path):
+    net, data, out = files(tmp_path, dense_network((6, 10, 8, 3)))
+    (tmp_path / "other").mkdir()
+    other = files(tmp_path / "other", dense_network((6, 9, 8, 3)))[0]
+    options = ["--data", data, "--out", out, "--transfer", data, "--time-limit", "1e6", "--initial"]
+    assert "the initial network has (9, 8) units" in run(net, *options, other).stderr
+    assert "leave one of them out" in run(net, *options, net, "--lossless").stderr
 
 
 def test_a_mask_cannot_be_transferred_to_data_of_another_shape(tmp_path):

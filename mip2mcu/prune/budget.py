@@ -6,7 +6,7 @@
     "2000 bytes", "2k"       so many bytes of quantised parameters in all
 
 Budgets for all layers give each the same share, the largest that fits. Kept units come in multiples of ``multiple``, as
-vector kernels like them; a layer that is narrower stays whole or goes down to what it has.
+vector kernels like them; a layer that is narrower stays whole.
 """
 
 from __future__ import annotations
@@ -43,8 +43,17 @@ def kept_units(network: FloatNetwork, keep: float | str, multiple: int = 1) -> t
 
 def _share(text: str) -> float:
     with suppress(ValueError):
-        return float(text.removesuffix("%")) / 100 if text.endswith("%") else float(text)
-    raise UsageError(f"{text!r} is nothing to keep: give a share such as 60%, units such as 36 or 24,12, or 2000 bytes")
+        share = float(text.removesuffix("%")) / 100 if text.endswith("%") else float(text)
+        if not share < 0:
+            return share
+    raise nothing_to_keep(text)
+
+
+def nothing_to_keep(keep: object) -> UsageError:
+    """For a budget that is none."""
+    return UsageError(
+        f"{keep!r} is nothing to keep: give a share such as 60%, units such as 36 or 24,12, or 2000 bytes"
+    )
 
 
 def _units(network: FloatNetwork, units: Sequence[int], multiple: int) -> tuple[int, ...]:
@@ -55,6 +64,7 @@ def _units(network: FloatNetwork, units: Sequence[int], multiple: int) -> tuple[
         return largest(network, multiple, units[0], sum, "units")
     if len(units) != len(widths):
         raise UsageError(f"{len(units)} numbers of units for {len(widths)} hidden layers: give one each, or one in all")
+    _check_multiple(widths, multiple)
     for count, width in zip(units, widths, strict=True):
         if not 1 <= count <= width:
             raise UsageError(f"{count} of {width} units cannot be kept: give a number from 1 to {width}")
@@ -95,17 +105,34 @@ def counts_for(widths: Sequence[int], share: float, multiple: int = 1) -> tuple[
     """
     if not 0 < share <= 1:
         raise UsageError(f"a share of {100 * share:g} % cannot be kept: give one between 0 and 100 %")
-    if multiple < 1:
-        raise UsageError(f"units cannot come in multiples of {multiple}: give a number of at least 1")
-    steps = [min(multiple, width) for width in widths]
-    counts = [min(width, step * int(share * width / step + 0.5)) for width, step in zip(widths, steps, strict=True)]
+    _check_multiple(widths, multiple)
+    wide = [width for width in widths if width >= multiple]
+    counts = [
+        min(width, multiple * int(share * width / multiple + 0.5)) if width in wide else width for width in widths
+    ]
     if min(counts, default=1) < 1:
-        least = max(step / (2 * width) for width, step in zip(widths, steps, strict=True))
+        least = max(multiple / (2 * width) for width in wide)
         raise UsageError(
             f"keeping {100 * share:g} % empties a layer of {widths[counts.index(0)]} units: the smallest share "
             f"possible is {-(-1000 * least // 1) / 10:g} %"
         )
     return tuple(counts)
+
+
+def _check_multiple(widths: Sequence[int], multiple: int) -> None:
+    if multiple < 1:
+        raise UsageError(f"units cannot come in multiples of {multiple}: give a number of at least 1")
+    if widths and multiple > max(widths):
+        raise UsageError(
+            f"units cannot come in multiples of {multiple} where the widest of all hidden layers has {max(widths)}: "
+            f"give a number of at most {max(widths)}"
+        )
+
+
+def too_narrow(widths: Sequence[int], multiple: int) -> list[str]:
+    """What is to be said about layers with fewer units than ``multiple``."""
+    narrow = [str(width) for width in widths if width < multiple]
+    return [f"layers of {', '.join(narrow)} units are narrower than {multiple}: they stay whole"] if narrow else []
 
 
 def bytes_for(network: FloatNetwork, counts: Sequence[int]) -> int:

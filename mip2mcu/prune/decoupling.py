@@ -53,7 +53,9 @@ class Scoring:
         if self.images < 1 or not self.loss_weight > 0:
             raise UsageError("scores need at least one image a class and a positive weight of the loss")
         if self.threshold is not None and not 0 < self.threshold <= 1:
-            raise UsageError(f"scores lie between 0 and 1, a threshold of {self.threshold:g} keeps all or none")
+            raise UsageError(
+                f"scores lie between 0 and 1, so {self.threshold:g} is no threshold: give one above 0 and of at most 1"
+            )
 
 
 @dataclass(frozen=True, eq=False)

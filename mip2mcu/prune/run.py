@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import prod
+from numbers import Real
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -20,7 +21,7 @@ from mip2mcu.layers import Conv2d, Dense
 from mip2mcu.mip.solver import Solve, Solver
 from mip2mcu.network import Network
 from mip2mcu.progress import Listener, Progress, Stop, never, silent
-from mip2mcu.prune.budget import kept_units, largest
+from mip2mcu.prune.budget import kept_units, largest, nothing_to_keep, too_narrow
 from mip2mcu.prune.decoupling import Scoring, oamip
 from mip2mcu.prune.float_network import FloatArray, FloatDense, FloatNetwork
 from mip2mcu.prune.lossless import compressed, stability, without_constants
@@ -60,7 +61,7 @@ class Pruning:
     keep       what stays: a share of each layer's units, 0..1, or a budget in words (`mip2mcu.prune.budget`)
     method     one of `METHODS`
     repair     one of `REPAIRS`
-    multiple   kept units come in multiples of this, as vector kernels like them
+    multiple   kept units come in multiples of this, as vector kernels like them; narrower layers stay whole
     lossless   first remove what changes no output for any input in range
     scoring    of method "oamip"
     fine_tune  epochs of training after removal
@@ -75,12 +76,18 @@ class Pruning:
     fine_tune: int = 0
 
     def __post_init__(self) -> None:
+        if not isinstance(self.keep, str | Real) or isinstance(self.keep, bool):
+            raise nothing_to_keep(self.keep)
         if self.method not in METHODS:
             raise UsageError(f"the method {self.method!r} is unknown, choose one of {', '.join(METHODS)}")
         if self.repair not in REPAIRS:
             raise UsageError(f"the repair {self.repair!r} is unknown, choose one of {', '.join(REPAIRS)}")
         if self.fine_tune < 0:
             raise UsageError(f"{self.fine_tune} epochs of fine-tuning are not possible: give a number of at least 0")
+        if self.scoring.threshold is not None and self.multiple != 1:
+            raise UsageError(
+                f"a threshold decides how many units stay, in multiples of {self.multiple} or not: give one of them"
+            )
 
 
 @dataclass(frozen=True)
@@ -214,6 +221,7 @@ class _Work:
             network, note = _compressed(network, self.data, inputs, self.solver, self.listener, self.stop)
             notes.append(note)
             steps.append(self._measured("lossless", network))
+        notes += too_narrow(network.widths, pruning.multiple)
         selection = self._selected(network, inputs, counts_of)
         smaller = pruned(network, selection.kept, inputs, pruning.repair) if network.prunable else network
         steps.append(self._measured("pruned", removed(network, selection.kept)))
@@ -275,11 +283,7 @@ def transfer(
     _check_labels(data, test)
     began = time.monotonic()
     initial = _fresh(result.whole, data, seed) if initial is None else initial
-    if initial.widths != result.whole.widths or initial.input_shape != result.whole.input_shape:
-        raise ModelError(
-            f"the initial network has {initial.widths} units on inputs {initial.input_shape}, the selection is of one "
-            f"with {result.whole.widths} on {result.whole.input_shape}: give the one that it came from"
-        )
+    check_initial(initial, result.whole)
     listener(Progress(f"training on {data.rows} rows"))
     training = Training(rate=TRANSFER_RATE, seed=seed)
     epochs = max(1, round(TRANSFER_STEPS * training.batch / data.rows)) if epochs is None else epochs
@@ -289,6 +293,15 @@ def transfer(
     steps = [_measured(name, made, data, test) for name, made in (("transferred", smaller), ("quantised", whole))]
     seconds = time.monotonic() - began
     return Pruned(whole, smaller, result.selection, initial, tuple(steps), tuple(notes), seconds)
+
+
+def check_initial(initial: FloatNetwork, whole: FloatNetwork) -> None:
+    """Raise `ModelError` where ``initial`` has other units than ``whole``, whose selection is transferred to it."""
+    if initial.widths != whole.widths or initial.input_shape != whole.input_shape:
+        raise ModelError(
+            f"the initial network has {initial.widths} units on inputs {initial.input_shape}, the selection is of one "
+            f"with {whole.widths} on {whole.input_shape}: give the one that it came from"
+        )
 
 
 def transferred(
