@@ -12,6 +12,7 @@ from mip2mcu.mip.pieces import (
     declare_weights,
     dense_row,
     product_link,
+    program_size,
     reaches_margin,
     sign_link,
     total_of,
@@ -54,6 +55,10 @@ def test_the_big_m_of_a_sign_is_tight_at_both_ends():
     assert pyo.value(model.fires[0].body) == model.fires[0].lb
     model.x.value, model.fired.value = 3, 1
     assert pyo.value(model.rests[0].body) == model.rests[0].ub
+
+
+def test_the_size_of_a_program_counts_two_rows_a_sign_four_a_product_and_one_an_output():
+    assert program_size(np.array([[1, 0], [2, 3]]), (3, 2, 1)) == (2 * (2 * 5 + 4 * 8 + 1), 2 * 3 * 3 + 14 * 2 * 8)
 
 
 @pytest.mark.parametrize("high", [1, 3])

@@ -178,6 +178,12 @@ def test_text_values_of_options_are_read_as_the_option_wants_them():
     )
 
 
+def test_time_for_a_model_is_time_to_build_it_and_as_much_to_solve_it():
+    assert Solver(time_limit=2.9).has_time_for(10_000, 100_000)
+    assert not Solver(time_limit=2.7).has_time_for(10_000, 100_000)
+    assert Solver().has_time_for(10**9, 10**9)
+
+
 def test_impossible_limits_are_refused():
     for fields in (
         {"time_limit": -1.0},

@@ -16,7 +16,10 @@ from mip2mcu.errors import DatasetError, SolverError, UsageError
 from mip2mcu.evaluation import evaluate
 from mip2mcu.mip.solver import Solve
 from mip2mcu.train import FORMULATIONS, formulation_named, train, write_models
+from mip2mcu.train.bdnn import Bdnn
+from mip2mcu.train.bemi import Bemi
 from mip2mcu.train.ensemble import Ensemble, combined, members
+from mip2mcu.train.goal import Goal
 from mip2mcu.train.inn import Inn
 from mip2mcu.train.linear import Linear
 from mip2mcu.train.trained import settled
@@ -163,7 +166,22 @@ def test_many_classes_keep_to_the_time_limit_by_one_member_a_class():
 def test_a_training_that_could_not_keep_to_its_limit_says_why(monkeypatch):
     monkeypatch.setattr(sys.modules["mip2mcu.train.run"], "OVERRUN", -1e9)
     notes = train(THREE, FIXED, time_limit=0.5).report.notes
-    assert "a quick start of each of 3 members took" in notes[-1]
+    assert "more than the limit of 0.5 s, since a quick start of each of 3 members is done in any case" in notes[-1]
+
+
+@pytest.mark.parametrize("formulation", [Inn(), Bemi(keep=0.7), Bdnn(), Bdnn(method="splitting")])
+def test_no_program_is_built_that_the_time_does_not_allow(formulation, monkeypatch):
+    data = random_data(3, rows=200, inputs=12)
+
+    def build(*_given, **_named):
+        raise AssertionError("built")
+
+    monkeypatch.setattr(Goal, "program", build)
+    monkeypatch.setattr(sys.modules["mip2mcu.train.bemi_job"], "build_model", build)
+    monkeypatch.setattr(sys.modules["mip2mcu.train.bdnn"], "build_model", build)
+    with pytest.raises(AssertionError, match="built"):
+        train(data, formulation, node_limit=1)
+    assert train(data, formulation, time_limit=0.05).report.status == "incumbent"
 
 
 def test_stop_returns_the_best_network_so_far():

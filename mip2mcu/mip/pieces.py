@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -121,6 +122,16 @@ def product_link(
     model.kept_above[index] = product >= weight - 2 * high * (1 - fired)
     model.negated_below[index] = product <= -weight + 2 * high * fired
     model.negated_above[index] = product >= -weight + 2 * low * fired
+
+
+def program_size(inputs: IntArray, widths: Sequence[int]) -> tuple[int, int]:
+    """Rows and entries, roughly, of a program in which each row of ``inputs`` goes through layers of these ``widths``.
+
+    Two rows a sign (`sign_link`), four a product of deeper layers (`product_link`), one an output.
+    """
+    products = sum(a * b for a, b in pairwise(widths))
+    rows = len(inputs) * (2 * sum(widths[:-1]) + 4 * products + widths[-1])
+    return rows, 2 * int(np.count_nonzero(inputs)) * widths[0] + 14 * len(inputs) * products
 
 
 def reaches_margin(total: Total, sign: int, target: int, shortfall: Any) -> Any:

@@ -33,6 +33,9 @@ LP_MARK = rb"\\\* Source Pyomo model name="
 _IGNORED_OPTION = "No match for "
 """How cbc begins a line about an option that it does not know, before it goes on without it."""
 
+BUILT_ROWS_A_SECOND, BUILT_ENTRIES_A_SECOND = 10_000, 250_000
+"""How fast a Pyomo model is built and handed over, by rule of thumb: every row takes its time, and every entry."""
+
 INTEGER_DISTANCE = 1e-4
 """How far a solver's integer variable may lie from a whole number; beyond, its answer is no solution."""
 
@@ -106,6 +109,11 @@ class Solver:
             return self
         limit = seconds if self.time_limit is None else min(seconds, self.time_limit)
         return replace(self, time_limit=max(limit, 0.0))
+
+    def has_time_for(self, rows: int, entries: int) -> bool:
+        """True where a Pyomo model of this size can be built, and as much time is left to solve it."""
+        seconds = rows / BUILT_ROWS_A_SECOND + entries / BUILT_ENTRIES_A_SECOND
+        return self.time_limit is None or self.time_limit > 2 * seconds
 
 
 @dataclass(frozen=True)

@@ -46,8 +46,6 @@ VALIDATION_SHARE = 5
 """One of so many rows of each class votes and is not trained on."""
 START_SHARE = 0.1
 """Share of the time for the first batch's network."""
-ENTRIES_A_SECOND = 100_000
-"""Entries of a program that are built in a second: where less time is left, a batch ends with best responses."""
 
 
 def train_by_averaging(
@@ -224,7 +222,5 @@ def _solve(task: _Batch, context: Context) -> Found:
         box=task.box,
     )  # fmt: skip
     seconds = None if context.seconds is None else context.seconds - (time.monotonic() - began)
-    if seconds is not None and seconds < search.entries / ENTRIES_A_SECOND:
-        return Found(network, (known,))
     network, records = search.stages(network, [known], solver.within(seconds), task.target)
     return Found(network, tuple(records))

@@ -24,6 +24,7 @@ from mip2mcu.dataset import Dataset
 from mip2mcu.errors import NoSolutionError, UsageError
 from mip2mcu.ladders import ladders_of
 from mip2mcu.layers import UNIT_LIMIT
+from mip2mcu.mip.pieces import program_size
 from mip2mcu.mip.solver import Solve, Solver, no_solve, solve
 from mip2mcu.progress import Listener, Stop, never, silent
 from mip2mcu.ranges import IntArray
@@ -45,8 +46,6 @@ MODEL_ENTRIES = 1_000_000
 """Most matrix entries of a program that goes to branch and bound."""
 START_SHARE = 0.5
 """Share of the time limit that the start may take where a program is solved behind it."""
-BUILT_ENTRIES_A_SECOND = 100_000
-"""How fast a program is built and handed over, by rule of thumb."""
 ROBUST_MARGINS = (0.25, 0.5, 1.0, 2.0)
 """Margins of the linear networks that a robust training begins with."""
 
@@ -362,6 +361,8 @@ class BdnnJob:
                 np.arange(len(solved)), self.options.batch_size, number, rng if self.options.random_batch else None
             )
             plan = self.plan(subsets.of_row[chosen], solved[chosen])
+            if not self._has_time_for(plan):
+                break
             model, left = build_model(plan), self.left()
             try:
                 record = self._solve(
@@ -389,10 +390,13 @@ class BdnnJob:
 
     def _worth(self, plan: Plan) -> bool:
         """True where the program is small enough, and the time that is left is not spent by building it."""
-        left = self.left()
-        if plan.entries > MODEL_ENTRIES or self.over():
-            return False
-        return left is None or left > 2 * plan.entries / BUILT_ENTRIES_A_SECOND
+        return plan.entries <= MODEL_ENTRIES and self._has_time_for(plan)
+
+    def _has_time_for(self, plan: Plan) -> bool:
+        """True where the time that is left is not spent by building the program."""
+        times = 1 if self.sets is None else 3
+        rows, entries = program_size(plan.reduction.rows, self.widths)
+        return not self.over() and self.solver.within(self.left()).has_time_for(times * rows, times * entries)
 
     def _solve(self, model: pyo.ConcreteModel, seconds: float | None, *, start: bool) -> Solve:
         return solve(

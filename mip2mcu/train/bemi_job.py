@@ -13,6 +13,7 @@ import numpy as np
 import pyomo.environ as pyo
 
 from mip2mcu.errors import NoSolutionError
+from mip2mcu.mip.pieces import program_size
 from mip2mcu.mip.solver import Solve, Solver, no_solve, solve
 from mip2mcu.progress import Listener, Progress, Stop
 from mip2mcu.train.bemi_goal import Goal
@@ -144,7 +145,8 @@ class BemiJob:
         self, stage: str, network: SignNetwork, before: Solve, after: After | None, position: int
     ) -> tuple[SignNetwork, Solve]:
         left = self._left(position)
-        if before.status == "optimal" or self.interrupted() or (left is not None and left <= 0):
+        size = program_size(self.goal.reduction.rows, self.goal.widths)
+        if before.status == "optimal" or self.interrupted() or not self.solver.within(left).has_time_for(*size):
             return network, before
         began = time.monotonic()
         model = build_model(self.goal, stage, after)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from mip2mcu.errors import NoSolutionError
+from mip2mcu.mip.pieces import program_size
 from mip2mcu.mip.solver import Solve, Solver, no_solve, solve
 from mip2mcu.progress import Listener, Stop, never, silent
 from mip2mcu.train.box import Box
@@ -83,13 +84,20 @@ class Search:
         return self.reduction.rows.size * (self.hidden[0] if self.hidden else outputs)
 
     @property
+    def _widths(self) -> tuple[int, ...]:
+        classes = self.reduction.counts.shape[1]
+        return (*self.hidden, 1 if classes == 2 else classes)
+
+    @property
     def searchable(self) -> bool:
         """True where the model is small enough for branch and bound."""
         return self.entries <= MODEL_ENTRIES
 
     def _worth(self, before: Solve, solver: Solver) -> bool:
-        """True where branch and bound is wanted and may find something."""
+        """True where branch and bound is wanted, there is time to build the model, and something may be found."""
         if before.status == "optimal" or solver.node_limit == 0 or not self.searchable or self.stop():
+            return False
+        if not solver.has_time_for(*program_size(self.reduction.rows, self._widths)):
             return False
         return solver.objective_target is None or (before.exact or 0) > solver.objective_target
 

@@ -41,8 +41,6 @@ RELAXATION_ENTRIES = 1_000_000
 """Most matrix entries of a relaxation; of larger data a sample of the rows is relaxed, and nothing is proved by it."""
 RELAXED_ENTRIES_A_SECOND = 1_000_000
 """How fast relaxations are solved, by rule of thumb: in short time a smaller sample is relaxed."""
-BUILT_ENTRIES_A_SECOND = 250_000
-"""How fast a model is built and handed over, by rule of thumb."""
 MODEL_ENTRIES = 2_000_000
 """Most matrix entries of a model that goes to branch and bound; larger ones end with the local search."""
 
@@ -288,7 +286,8 @@ class LinearJob:
         """True where a search is wanted, and a model of this size can be built and leaves time for it."""
         if solver.node_limit == 0 or self.too_large or self.stop():
             return False
-        return solver.time_limit is None or solver.time_limit > 2 * self.entries / BUILT_ENTRIES_A_SECOND
+        leads = len(self.reduction.rows) * (len(self.dataset.classes) - 1)
+        return solver.has_time_for(leads, self.entries)
 
     def search_links(self, units: Units, fewer: Units, start: Solve) -> tuple[Units, Solve]:
         """Prove or improve the links stage, whose start must keep to the margin stage's budget."""

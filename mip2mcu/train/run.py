@@ -164,7 +164,8 @@ def train(
     report = report_on(network, dataset, chosen.name, used, named_solves(parts, trained), time.monotonic() - began)
     notes = [*([choice.note] if choice.note else []), *run.notes]
     notes += dict.fromkeys(note for one in trained for note in one.report.notes)
-    work = "one epoch of batches" if _is_divided(chosen) else f"a quick start of each of {len(parts)} members"
+    work = "one epoch of batches" if _is_divided(chosen) else "a quick start"
+    work += f" of each of {len(parts)} members" * (len(parts) > 1)
     notes += [*not_separated(parts, trained), *_ending(report, work, time_limit, stopped=stopped())]
     busy = workers if _is_divided(chosen) else min(workers, len(parts))
     return Trained(network, replace(report, workers=busy, notes=tuple(notes)), earlier)
@@ -178,8 +179,8 @@ def _ending(report: TrainingReport, work: str, time_limit: float | None, *, stop
         return []
     if report.seconds > OVERRUN * time_limit + 1:
         return [
-            f"{work} took {report.seconds:.0f} s, more than the limit of {time_limit:g} s: take fewer classes or rows, "
-            "more workers, or the ensemble rest"
+            f"training took {report.seconds:.0f} s, more than the limit of {time_limit:g} s, since {work} is done in "
+            "any case: take fewer rows or classes, more workers, or the ensemble rest"
         ]
     if report.status != "optimal":
         return ["ended by a limit in seconds: another run may end elsewhere, one with a node limit alone does not"]
