@@ -38,7 +38,11 @@ class Formulation(Protocol):
         listener: Listener = silent,
         stop: Stop = never,
     ) -> Trained:
-        """Solve, from ``start`` if there is one, within the solver's time limit, which covers the whole training."""
+        """Solve, from ``start`` if there is one, within the solver's time limit, which covers the whole training.
+
+        A formulation that inherits this has nothing to solve: its start is all there is.
+        """
+        return start or self.start(dataset, solver, listener=listener, stop=stop)
 
 
 @runtime_checkable

@@ -30,6 +30,7 @@ from mip2mcu.mip.pieces import count_links, declare_weights
 from mip2mcu.mip.solver import Solver, no_solve
 from mip2mcu.network import Network
 from mip2mcu.progress import Listener, Progress, Stop, never, silent
+from mip2mcu.train.formulation import Formulation
 from mip2mcu.train.prior import Prior, Reference, nearest, prior_of, reference
 from mip2mcu.train.reduction import WeightDomain, check_classes, weight_domain
 from mip2mcu.train.trained import Trained, flat_options, report_on, settled
@@ -41,7 +42,7 @@ PARTS = 1_000_000
 
 
 @dataclass(frozen=True)
-class Smooth:
+class Smooth(Formulation):
     """Options of the smooth formulation.
 
     weight_bound   P: weights are whole numbers in {-P..P}; None: 7
@@ -87,21 +88,9 @@ class Smooth:
         """The network; there is no further search."""
         return self.shared(dataset).start(dataset, solver, listener=listener, stop=stop)
 
-    def fit(
-        self,
-        dataset: Dataset,
-        solver: Solver,
-        *,
-        start: Trained | None = None,
-        listener: Listener = silent,
-        stop: Stop = never,
-    ) -> Trained:
-        """``start``, or what it would be."""
-        return start or self.start(dataset, solver, listener=listener, stop=stop)
-
 
 @dataclass(frozen=True, eq=False)
-class Informed:
+class Informed(Formulation):
     """`Smooth` with a prior from more rows than those that it is given later."""
 
     options: Smooth
@@ -137,18 +126,6 @@ class Informed:
         listener(Progress(record.stage, record.objective, record.bound, seconds))
         report = report_on(network, dataset, self.name, flat_options(self.options), [record], seconds)
         return Trained(network, report)
-
-    def fit(
-        self,
-        dataset: Dataset,
-        solver: Solver,
-        *,
-        start: Trained | None = None,
-        listener: Listener = silent,
-        stop: Stop = never,
-    ) -> Trained:
-        """``start``, or what it would be."""
-        return start or self.start(dataset, solver, listener=listener, stop=stop)
 
     def _network(self, dataset: Dataset, weights: Sequence[int] | np.ndarray, bias: int) -> Network:
         every = np.zeros((1, dataset.inputs.shape[1]), dtype=np.int64)
