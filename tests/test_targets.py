@@ -19,6 +19,7 @@ from mip2mcu.export.literals import Table
 from mip2mcu.filters import Smooth
 from mip2mcu.layers import Activation, AveragePool, Conv2d, Dense, MaxPool, Requantisation
 from mip2mcu.network import Network
+from mip2mcu.quantizer import Affine, Feature, Quantizer
 from mip2mcu.verify.footprint import measure
 from tests.conftest import require
 from tests.export_support import compile_quietly, random_network, write
@@ -136,6 +137,50 @@ def test_constants_beyond_avrs_reach_are_refused():
     network = replace(wide(150, 150), layers=(*layers[:2], replace(layers[2], activation=Activation.NONE)))
     with pytest.raises(ExportError, match=r"take 67500 bytes at least, target avr reads at most 65024: choose"):
         generate(network, "avr", layout="dense")
+
+
+@pytest.mark.parametrize("target", ["avr", "generic"])
+@pytest.mark.parametrize("static", [False, True], ids=["re-entrant", "static"])
+def test_more_bits_than_an_array_has_bytes_where_int_is_16_bits_wide_are_packed_all_the_same(target, static, tmp_path):
+    network = Network(np.zeros(33_000), np.ones(33_000), (Dense(np.eye(2, 33_000), [0, 0]),), Argmax(2), ("a", "b"))
+    entry = generate(network, target, "wide", layout="bit_planes", static_scratch=static)
+    assert "int wide_pack(\n    const uint8_t bits[],\n" in entry.files["wide.h"]
+    assert "wide_pack(" not in entry.files["README.md"]
+    main = tmp_path / "main.c"
+    main.write_text('#include "wide.h"\n\nint main(void)\n{\n' + example_of(entry) + "    return class_index;\n}\n")
+    command = [TARGETS["avr"].compiler, "-std=c99", "-mmcu=atmega2560", "-Os", "-Wmissing-prototypes"]
+    for source in [*write([entry], tmp_path), main]:
+        compile_quietly(command, [source], "-c", "-o", str(source.with_suffix(".o")))
+
+
+def example_of(entry):
+    """The statements of the example in a generated README."""
+    return entry.files["README.md"].split("```")[1].split("\n\n", 1)[1]
+
+
+def test_as_many_bits_as_an_array_has_bytes_are_declared_in_number():
+    network = Network(np.zeros(32_767), np.ones(32_767), (Dense(np.eye(2, 32_767), [0, 0]),), Argmax(2), ("a", "b"))
+    assert "const uint8_t bits[WIDE_INPUTS]," in generate(network, "avr", "wide", layout="bit_planes").files["wide.h"]
+
+
+def test_raw_features_beyond_avrs_largest_array_are_refused():
+    feature = Feature("f", Affine(0, 255), missing=0, raw_type="int32_t")
+    features = tuple(replace(feature, name=f"f{i}") for i in range(8_192))
+    quantizer = Quantizer(features)
+    weights = np.eye(2, 8_192, dtype=int)
+    network = replace(wide(8_192, 2), layers=(Dense(weights, [0, 0]),), quantizer=quantizer)
+    with pytest.raises(ExportError, match="the array of raw features takes 32768 bytes, an array of target avr 32767"):
+        generate(network, "avr", layout="sparse_delta8")
+
+
+def test_tensors_that_lie_side_by_side_beyond_avrs_largest_object_are_refused():
+    scale = Requantisation(np.array([0]), np.array([1]), np.array([1]))
+    same = Conv2d(np.ones((1, 1, 1, 1), dtype=int), [0], (1, 1), (0, 0, 0, 0), 0, Activation.RELU, scale)
+    last = Dense(np.eye(2, 140 * 140), [0, 0])
+    layers = (same, same, same, last)
+    network = Network(np.zeros(140**2), np.full(140**2, 9), layers, Argmax(2), ("a", "b"), (1, 140, 140))
+    with pytest.raises(ExportError, match=r"the scratch memory takes \d+ bytes, an array of target avr 32767"):
+        generate(network, "avr")
 
 
 def test_an_array_beyond_16_bit_indices_is_refused_there_and_taken_elsewhere():

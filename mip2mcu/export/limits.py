@@ -14,7 +14,7 @@ _SMALLER = "choose a layout that needs less, or train a smaller network"
 def check_limits(program: Program) -> None:
     """Raise `ExportError` where an array of ``program`` is longer, or its constants larger, than its target takes."""
     target = program.target
-    for name, elements, size in _tensors(program):
+    for name, elements, size in _arrays(program):
         if elements > target.index_limit:
             raise ExportError(
                 f"{name} has {elements} elements, an index of target {target.name} counts to {target.index_limit}: "
@@ -38,8 +38,12 @@ def _check_size(name: str, size: int, program: Program) -> None:
         raise ExportError(f"{name} takes {size} bytes, an array of target {program.target.name} {limit}: {_SMALLER}")
 
 
-def _tensors(program: Program) -> Iterator[tuple[str, int, int]]:
-    """Name, elements and bytes of what passes between layers, and of what they work in."""
+def _arrays(program: Program) -> Iterator[tuple[str, int, int]]:
+    """Name, elements and bytes of what passes between layers, of what they work in, and of what callers declare."""
+    if program.quantizer is not None:
+        features = len(program.features)
+        yield "the array of raw features", features, features * TYPE_BYTES[program.quantizer.raw_type]
+    yield "the scratch memory", 0, program.scratch.bytes  # one object; its arrays are indexed a tensor at a time
     for layer in program.layers:
         for what, buffer in (("input", layer.input), ("output", layer.output)):
             size = buffer.length * TYPE_BYTES[buffer.c_type]

@@ -174,6 +174,11 @@ class Program:
         return self.input.encoding is Encoding.BITS
 
     @property
+    def bits_length(self) -> str:
+        """Length of the array that NAME_pack reads, as C declares it; empty where not every compiler takes it."""
+        return f"{self.macro}_INPUTS" if self.input.elements <= self.target.declared_limit else ""
+
+    @property
     def packing(self) -> str:
         """Partial of ``templates/pack/``: cores of 8 bits pack byte by byte."""
         return "bytes" if self.target.word_bits == 8 else "words"

@@ -62,6 +62,11 @@ class Target:
         """Largest value of `index_type`."""
         return 2**16 - 1 if self.int_bits < 32 else 2**32 - 1
 
+    @property
+    def declared_limit(self) -> int:
+        """Most bytes of an array that every compiler for it takes: pointers may be as wide as ``int``."""
+        return 2 ** (self.int_bits - 1) - 1
+
 
 def _cortex_m(
     name: str,
