@@ -11,7 +11,7 @@ from functools import cache
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from mip2mcu.export.flash import FlashReader
-from mip2mcu.export.literals import TYPE_BYTES, converted, is_unsigned, literal
+from mip2mcu.export.literals import TYPE_BYTES, converted, is_unsigned, literal, signed
 from mip2mcu.export.names import in_comment, in_markdown
 from mip2mcu.export.program import ABI, Program
 from mip2mcu.export.scratch import Home
@@ -90,7 +90,7 @@ def _environment(reader: FlashReader) -> Environment:
     environment.globals.update(attribute=reader.attribute, flash=reader.flash, pick=reader.pick)
     environment.globals.update(check_pointer=reader.byte_pointer, read_byte=reader.read_byte)
     environment.globals.update(fetch=reader.fetch, skip=reader.skip, narrow=narrow, add=add)
-    environment.globals.update(converted=converted, is_unsigned=is_unsigned)
+    environment.globals.update(converted=converted, is_unsigned=is_unsigned, signed=signed)
     environment.globals.update(times=times, product=product, weighted=weighted)
     environment.globals.update(parameters=parameters, arguments=arguments)
     environment.globals.update(marker=MARKER, abi=ABI)

@@ -52,6 +52,15 @@ def converted(operand: str, c_type: str, wanted: str) -> str:
     return operand if is_unsigned(c_type) == is_unsigned(wanted) else f"({wanted}){operand}"
 
 
+SIGNED = {"int32_t": "signed_word", "int16_t": "signed_half"}
+"""The function of ``templates/support/`` that converts a sum modulo a power of two, by the type of its result."""
+
+
+def signed(c_type: str, sum_text: str) -> str:
+    """C text of an unsigned sum modulo a power of two as the number of the signed ``c_type`` that it stands for."""
+    return f"{SIGNED[c_type]}({sum_text})"
+
+
 def literal(value: int) -> str:
     """A signed constant, in parentheses where it is negative."""
     if value == INT32_MIN:

@@ -23,7 +23,7 @@ import numpy as np
 
 from mip2mcu.export.flash import fetch_supports
 from mip2mcu.export.layouts.base import Encoding, LayerContext, Lowered, Profile, product_turns, sum_type
-from mip2mcu.export.literals import Column, Table, accumulator_type, column, table, tables_in
+from mip2mcu.export.literals import SIGNED, Column, Table, accumulator_type, column, table, tables_in
 from mip2mcu.export.targets import Target
 from mip2mcu.layers import Dense, Layer
 from mip2mcu.ranges import prefix_range
@@ -141,7 +141,7 @@ def _supports(kind: str, details: DenseDetails, sums: str, target: Target) -> tu
     if kind == "dense_offset":
         wide = target.family == "avr" and sums == "int32_t"
         readers = ("multiply_add",) if wide else fetch_supports(target, details.weights)
-        readers += ("signed_word" if sums == "int32_t" else "signed_half",)
+        readers += (SIGNED[sums],)
     return ("settle", *readers)
 
 

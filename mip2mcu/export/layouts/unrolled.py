@@ -26,7 +26,7 @@ from mip2mcu.export.layouts.straight_line import (
     side_by_side,
 )
 from mip2mcu.export.layouts.straight_line_cost import Effort, Order, Way, cheapest
-from mip2mcu.export.literals import TYPE_BYTES, accumulator_type, value_type
+from mip2mcu.export.literals import SIGNED, TYPE_BYTES, accumulator_type, signed, value_type
 from mip2mcu.layers import Dense, Layer
 from mip2mcu.ranges import INT32_MIN, IntArray, prefix_range
 
@@ -163,19 +163,15 @@ def _terms(weights: IntArray, order: Order, accumulator: str, value: str, contex
     return terms
 
 
-_CONVERTERS = {"int32_t": "signed_word", "int16_t": "signed_half"}
-"""Partials of ``templates/support/`` that convert a sum modulo a power of two, by their result."""
-
-
 def _shifted(accumulator: str, places: int) -> str:
     """C text of the value, which is not negative, times a power of two; only unsigned numbers may be shifted."""
     shifted = f"(u{accumulator})value << {places}"
-    return f"{_CONVERTERS[accumulator]}({shifted if accumulator == 'int32_t' else f'(u{accumulator})({shifted})'})"
+    return signed(accumulator, shifted if accumulator == "int32_t" else f"(u{accumulator})({shifted})")
 
 
 def _converters(parts: Sequence[Part], accumulator: str) -> tuple[str, ...]:
     """The partials that `_shifted` needs in ``parts``."""
-    name = _CONVERTERS[accumulator]
+    name = SIGNED[accumulator]
     reads = (step for part in parts for step in part.steps if isinstance(step, Read))
     return (name,) if any(add.term.startswith(name) for read in reads for add in read.adds) else ()
 
