@@ -107,8 +107,8 @@ def export_command(
 
     Files that mip2mcu generated before are replaced, foreign files never. The layout of each layer's weights is chosen
     by predicted flash, RAM and instructions; `mip2mcu inspect MODEL --target TARGET` shows the choice. A model beyond a
-    budget is refused with the smallest size that it can have, and nothing is written. The generated code is yours to
-    use without conditions.
+    budget is refused with the smallest size that is predicted for it, and nothing is written. The generated code is
+    yours to use without conditions.
     """
     from mip2mcu.export import export  # noqa: PLC0415  (the template engine loads only where it is needed)
 

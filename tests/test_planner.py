@@ -80,7 +80,8 @@ def test_beyond_a_budget_the_smallest_possible_size_is_named_and_then_taken(cost
     costs(THREE)
     network = linear(TERNARY)
     least = generate(network, "cortex-m0", options=ExportOptions(optimize="size")).program.plan.flash
-    message = f"does not fit 9 bytes of flash: the smallest that it can be is {least} bytes .*raise max_flash"
+    smallest = f"the smallest that it can be is predicted as {least} bytes on cortex-m0"
+    message = f"the network does not fit 9 bytes of flash: {smallest}; raise --max-flash or train a smaller network"
     with pytest.raises(ExportError, match=message):
         chosen(network, optimize="speed", max_flash=9)
     assert chosen(network, optimize="speed", max_flash=least) == ["sparse_delta8"]
@@ -88,8 +89,20 @@ def test_beyond_a_budget_the_smallest_possible_size_is_named_and_then_taken(cost
 
 def test_the_smallest_size_in_a_named_layout_is_that_layouts(costs):
     costs(THREE)
-    with pytest.raises(ExportError, match=r"in the layouts that were named is 300 bytes .* name other layouts or"):
+    with pytest.raises(ExportError, match=r"the layouts that were named is predicted as 300 .* name other layouts or"):
         chosen(linear(TERNARY), layout="dense", max_flash=299)
+
+
+def test_the_reason_is_the_goal_but_for_layers_whose_layout_was_named(costs):
+    costs(THREE, Cost(100, 100, 0))
+
+    def reason(network, **options):
+        return generate(network, "cortex-m0", options=ExportOptions(**options)).program.plan.reason
+
+    assert reason(two_layers()) == "least flash times instructions"
+    assert reason(two_layers(), layout="auto") == "least flash times instructions"
+    assert reason(two_layers(), layout="dense") == "named"
+    assert reason(two_layers(), layout="1=dense", optimize="speed") == "fewest instructions, layer 1 named"
 
 
 def test_a_budget_of_ram_counts_tensors_and_stack(costs):
@@ -99,13 +112,13 @@ def test_a_budget_of_ram_counts_tensors_and_stack(costs):
     costs({"bit_planes": (900, 0, 100)}, Cost(100, 0, 10))
     values = generate(network, "cortex-m0", options=ExportOptions(optimize="speed")).program.plan
     assert values.ram == 40 + 10 + 2 * 4
-    with pytest.raises(ExportError, match="bytes of RAM: the smallest that it can be is 58 bytes"):
+    with pytest.raises(ExportError, match="bytes of RAM: the smallest that it can be is predicted as 58 bytes"):
         chosen(network, optimize="speed", max_ram=57)
 
 
 def test_both_budgets_must_hold_at_once(costs):
     costs({"sparse.steps": (300, 100, 50), "dense": (1000, 900, 8)})
-    with pytest.raises(ExportError, match=r"bytes of RAM: the smallest that it can be within 400 bytes of flash is 66"):
+    with pytest.raises(ExportError, match=r"smallest that it can be within 400 bytes of flash is predicted as 66 "):
         chosen(linear(TERNARY), max_flash=400, max_ram=65)
 
 
@@ -118,7 +131,7 @@ def test_static_memory_holds_the_inputs_too(costs):
 
 def test_unknown_costs_are_said_where_a_budget_is_refused(costs):
     costs({})
-    with pytest.raises(ExportError, match="of tables alone, what code takes on cortex-m0 is not known"):
+    with pytest.raises(ExportError, match="on cortex-m0 of tables alone, what code takes there is not known"):
         chosen(linear(TERNARY), max_flash=9)
 
 
@@ -207,6 +220,8 @@ def test_layouts_are_named_for_all_layers_in_order_or_by_number():
         ("2=dense", "a layout is named for layer 2, the network has layers 0 to 1"),
         ("dense,dense,dense", "a layout is named for layer 2, the network has layers 0 to 1"),
         ("x=dense", "'x=dense' names no layout of a layer: write NAME, or LAYER=NAME such as 0=dense"),
+        ("0=", "'0=' names no layout of a layer: write NAME, or LAYER=NAME such as 0=dense"),
+        ("dense,", "'' names no layout of a layer: write NAME, or LAYER=NAME such as 0=dense"),
         ("0=dense,0=csr8", "two layouts are named for layer 0, dense and csr8"),
         ("dense/tiny", "no kind 'tiny' of layout dense: choose dense/fast or dense/compact"),
         ("spiral", "no layout 'spiral': choose one of bit_planes"),

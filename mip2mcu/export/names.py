@@ -40,15 +40,19 @@ def check_name(name: str) -> str:
     """``name`` where it can be the prefix of C and C++ names and the stem of file names; else raises `ExportError`."""
     shown = repr(name[: NAME_LIMIT + 1])
     if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
-        raise ExportError(f"the name {shown} is no C identifier: use letters, digits and _, and begin with a letter")
+        raise ExportError(
+            f"the name {shown} is no C identifier: choose a --name of letters, digits and _ that begins with a letter"
+        )
     if len(name) > NAME_LIMIT:
-        raise ExportError(f"the name {shown} has {len(name)} characters, at most {NAME_LIMIT} are allowed")
+        raise ExportError(
+            f"the name {shown} has {len(name)} characters, at most {NAME_LIMIT} are allowed: choose another --name"
+        )
     if name.startswith("_") or "__" in name:
-        raise ExportError(f"the name {shown} is reserved in C and C++: no leading and no double underscore")
+        raise ExportError(f"the name {shown} is reserved in C and C++: choose a --name without leading or double _")
     if name.lower() in _KEYWORDS.split():
-        raise ExportError(f"the name {shown} is a keyword of C or C++: choose another")
+        raise ExportError(f"the name {shown} is a keyword of C or C++: choose another --name")
     if _STDINT.fullmatch(name) or name.lower() in _HEADERS.split():
-        raise ExportError(f"the name {shown} belongs to the C standard library: choose another")
+        raise ExportError(f"the name {shown} belongs to the C standard library: choose another --name")
     return name
 
 

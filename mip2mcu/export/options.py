@@ -76,13 +76,13 @@ class ExportOptions:
         named: dict[int, str] = {}
         plain: list[str] = []
         for entry in (part.strip() for part in (self.layout or AUTO).split(",")):
-            number, equals, name = entry.partition("=")
-            if not equals:
-                plain.append(entry)
-            elif number.strip().isdecimal():
-                if int(number) in named:
-                    raise ExportError(f"two layouts are named for layer {int(number)}, {named[int(number)]} and {name}")
-                named[int(number)] = name.strip()
-            else:
+            number, equals, name = (part.strip() for part in entry.rpartition("="))
+            if not name or (equals and not number.isdecimal()):
                 raise ExportError(f"{entry!r} names no layout of a layer: write NAME, or LAYER=NAME such as 0=dense")
+            if not equals:
+                plain.append(name)
+            elif int(number) in named:
+                raise ExportError(f"two layouts are named for layer {int(number)}, {named[int(number)]} and {name}")
+            else:
+                named[int(number)] = name
         return named, plain

@@ -238,6 +238,15 @@ def _usable(surveyed: Iterable[Candidate], every: bool) -> list[Candidate]:
     return [candidate for candidate in usable if candidate.layout != CompressedLayout.name] or usable
 
 
+NAMED = "named"
+"""Why a layer is in a layout that the user named."""
+
+
+def is_named(surveyed: Iterable[Candidate]) -> bool:
+    """The user named the layout of the layer: it alone was ``surveyed``."""
+    return len({candidate.layout for candidate in surveyed}) == 1
+
+
 def _refusal(task: Task, every: list[Candidate]) -> ExportError:
     """Why none of ``every`` is possible, and where a layout was named, which ones are."""
     overflow = next((candidate for candidate in every if candidate.overflows), None)
@@ -250,7 +259,7 @@ def _refusal(task: Task, every: list[Candidate]) -> ExportError:
     listed = "; ".join(f"{', '.join(refusing)}{':' * (len(refusing) > 1)} {why}" for why, refusing in names.items())
     index, kind, target = task.context.index, type(task.layer).__name__.removeprefix("Pooled"), task.context.target
     text = f"layer {index} ({kind}) fits no layout for target {target.name}: {listed}"
-    if len({candidate.layout for candidate in every}) > 1:
+    if not is_named(every):
         return ExportError(text)
     others = [candidate.layout for candidate in survey(task, ExportOptions()) if candidate.lowered is not None]
     return ExportError(f"{text}; it can be {', '.join(dict.fromkeys(others))}" if others else text)
@@ -323,15 +332,17 @@ def plan_layouts(
     for k in range(len(tasks) - 1, -1, -1):
         chains = _extended(tasks, k, surveyed[k], chains, every)
     target = tasks[0].context.target
+    named = [task.context.index for task, every_layout in zip(tasks, surveyed, strict=True) if is_named(every_layout)]
     reachable = _reachable([_completed(chain, tasks[0], fixed, options) for chain in chains], fixed, target)
-    within = _within(reachable, options, target)
+    within = _within(reachable, options, target, bool(named))
     best = min(within, key=_order(options.optimize))
+    goal = _GOALS[options.optimize] if best.is_priced else _WITHOUT_COSTS[every]
     return Plan(
         candidates=best.candidates,
         instructions=round(best.instructions),
         flash=round(best.flash),
         ram=best.ram,
-        reason=_reason(options, best.is_priced, every, len(within) < len(reachable)),
+        reason=_named_reason(named, len(tasks), goal) + _budget_reason(options, len(within) < len(reachable)),
         is_priced=best.is_priced,
     )
 
@@ -403,11 +414,11 @@ def _reachable(chains: list[_Chain], fixed: Fixed, target: Target) -> list[_Chai
     return fitting
 
 
-def _within(chains: list[_Chain], options: ExportOptions, target: Target) -> list[_Chain]:
-    """The chains within the budgets."""
+def _within(chains: list[_Chain], options: ExportOptions, target: Target, named: bool) -> list[_Chain]:
+    """The chains within the budgets; ``named``: the user named some of the layouts."""
     known = all(chain.is_priced for chain in chains)
-    what = "" if known else f" of tables alone, what code takes on {target.name} is not known"
-    forced = "" if options.layout is None else " in the layouts that were named"
+    what = "" if known else " of tables alone, what code takes there is not known"
+    forced = " in the layouts that were named" if named else ""
     before = ""
     for name, limit, size in (
         ("flash", options.max_flash, lambda chain: round(chain.flash)),
@@ -418,17 +429,18 @@ def _within(chains: list[_Chain], options: ExportOptions, target: Target) -> lis
         fitting = [chain for chain in chains if size(chain) <= limit]
         if not fitting:
             least = min(size(chain) for chain in chains)
-            way_out = f"raise max_{name.lower()}{', name other layouts' if forced else ''} or train a smaller network"
+            way_out = f"raise --max-{name.lower()}{', name other layouts' if forced else ''} or train a smaller network"
             raise ExportError(
                 f"the network does not fit {limit} bytes of {name}: the smallest that it can be{forced}{before} is "
-                f"{least} bytes (predicted for {target.name}{what}); {way_out}"
+                f"predicted as {least} bytes on {target.name}{what}; {way_out}"
             )
         chains, before = fitting, f" within {limit} bytes of {name}"
     return chains
 
 
+_GOALS = {"speed": "fewest instructions", "size": "least flash", "balanced": "least flash times instructions"}
 _WITHOUT_COSTS = {False: "smallest tables, slow codes of variable length left out", True: "smallest tables"}
-"""Why a chain was chosen, by whether every layout was compared."""
+"""Why a chain was chosen: by goal, or by whether every layout was compared."""
 
 
 def _order(goal: Goal) -> Callable[[_Chain], tuple[float, float]]:
@@ -439,10 +451,16 @@ def _order(goal: Goal) -> Callable[[_Chain], tuple[float, float]]:
     }[goal]
 
 
-def _reason(options: ExportOptions, is_priced: bool, every: bool, is_cut: bool) -> str:
-    goal = {"speed": "fewest instructions", "size": "least flash", "balanced": "least flash times instructions"}
-    text = goal[options.optimize] if is_priced else _WITHOUT_COSTS[every]
-    if is_cut:
-        budgets = [(options.max_flash, "flash"), (options.max_ram, "RAM")]
-        text += " within " + " and ".join(f"{size} bytes of {name}" for size, name in budgets if size is not None)
-    return text
+def _named_reason(named: list[int], layers: int, goal: str) -> str:
+    """Why the layouts were chosen: for the ``goal``, but for the layers that the user ``named`` one for."""
+    if len(named) == layers:
+        return NAMED
+    listed = ", ".join(map(str, named))
+    return f"{goal}, layer{'s' if len(named) > 1 else ''} {listed} {NAMED}" if named else goal
+
+
+def _budget_reason(options: ExportOptions, is_cut: bool) -> str:
+    """The budgets, where they decided."""
+    budgets = [(options.max_flash, "flash"), (options.max_ram, "RAM")]
+    listed = " and ".join(f"{size} bytes of {name}" for size, name in budgets if size is not None)
+    return f" within {listed}" if is_cut else ""

@@ -66,8 +66,8 @@ class UnrolledLayout:
         _, effort = _plan(layer, context)
         if effort.code_bytes > context.unroll_bytes:
             return (
-                f"takes layers of at most {context.unroll_bytes} bytes of code (max_unroll_bytes), this one needs some "
-                f"{effort.code_bytes}"
+                f"takes layers of at most {context.unroll_bytes} bytes of code (--max-unroll-bytes), this one needs "
+                f"some {effort.code_bytes}"
             )
         return None
 
