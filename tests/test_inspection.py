@@ -10,7 +10,8 @@ from click.testing import CliRunner
 
 from mip2mcu.cli import main
 from mip2mcu.errors import ExportError
-from mip2mcu.export import ExportOptions, generate, inspect
+from mip2mcu.export import ExportOptions, generate, inspect, planner
+from mip2mcu.export.costs import Cost
 from mip2mcu.export.layouts import LAYOUTS
 from mip2mcu.layers import Activation, Dense
 from tests.cnns import pen
@@ -60,6 +61,21 @@ def test_other_layouts_are_compared_by_the_whole_program(costs):  # noqa: F811
     assert row(inspection, "dense").note == "program: +900 % time, -600 bytes of flash, +8 of RAM"
 
 
+def test_a_layer_takes_what_it_takes_in_the_program_that_it_is_compared_by(monkeypatch):
+    """Straight-line code that writes bits, which the chosen next layer reads, would be huge: it would write values."""
+
+    def cost(item, target):
+        if item.key.startswith("unrolled"):
+            return Cost(100, 5000 if "function bit" in item.statements else 50, 0)
+        return Cost(1, 10, 0) if item.key.startswith(("bit_planes", "sparse")) else Cost(100, 100, 0)
+
+    monkeypatch.setattr(planner, "cost", cost)
+    hidden = Dense(np.eye(40, 60, dtype=int), np.zeros(40), Activation.SIGN)
+    inspection = inspect(network_of(hidden, Dense(np.ones((2, 40), dtype=int), np.zeros(2))), "cortex-m0")
+    assert inspection.layers[1].chosen.reads == "bits"
+    assert row(inspection, "unrolled").flash == 50
+
+
 def test_rows_are_sorted_by_time_and_refusals_come_last(costs):  # noqa: F811
     costs(THREE)
     rows = inspect(linear(TERNARY), "cortex-m0").layers[0].rows
@@ -73,7 +89,7 @@ def test_beyond_a_budget_the_tables_are_there_all_the_same(costs):  # noqa: F811
     costs(THREE)
     inspection = inspect(linear(TERNARY), "cortex-m0", ExportOptions(max_flash=9))
     assert inspection.refusal.startswith("the network does not fit 9 bytes of flash: the smallest that it can be is")
-    assert row(inspection, "dense").note == "program of 300 bytes of flash, over max_flash"
+    assert row(inspection, "dense").note == "program of 300 bytes of flash, over --max-flash"
     assert inspection.layers[0].chosen is None
 
 
@@ -136,7 +152,7 @@ def test_json_has_the_same_for_programs(model):
 def test_beyond_a_budget_the_command_shows_the_table_and_ends_with_status_2(model):
     result = run("inspect", model, "--target", "cortex-m0", "--max-flash", "9")
     assert result.exit_code == 2
-    assert "over max_flash" in result.output and "the smallest that it can be is" in result.output
+    assert "over --max-flash" in result.output and "the smallest that it can be is predicted as" in result.output
 
 
 def test_options_without_a_core_are_refused(model):
@@ -150,7 +166,7 @@ def test_options_without_a_core_are_refused(model):
 def test_export_refuses_what_is_over_budget_and_writes_nothing(model, tmp_path):
     result = run("export", model, "--out", tmp_path / "c", "--max-flash", "9")
     assert result.exit_code == 2
-    assert "the smallest that it can be is" in result.output and "Traceback" not in result.output
+    assert "the smallest that it can be is predicted as" in result.output and "Traceback" not in result.output
     assert not (tmp_path / "c").exists()
 
 

@@ -1,7 +1,8 @@
 """What the planner knows about a network on a target: every layout of every layer, the choice, and why.
 
 A layout that is not chosen is compared by what the whole program would take with it, the other layers at their best:
-what one layer gains, packing or the next layer may lose.
+what one layer gains, packing or the next layer may lose. Its own figures are those in that program too, for they depend
+on what the next layer reads.
 """
 
 from __future__ import annotations
@@ -12,9 +13,9 @@ from typing import Any
 from mip2mcu.errors import ExportError
 from mip2mcu.export.costs import core_of
 from mip2mcu.export.fusing import PooledConv2d
-from mip2mcu.export.layouts import LAYOUTS, Encoding
+from mip2mcu.export.layouts import Encoding
 from mip2mcu.export.options import ExportOptions
-from mip2mcu.export.planner import Candidate, Plan, plan_layouts, priced, survey
+from mip2mcu.export.planner import NAMED, Candidate, Plan, is_named, plan_layouts, priced, survey
 from mip2mcu.export.program import Planning, planning
 from mip2mcu.export.targets import Target, find_target
 from mip2mcu.layers import Layer
@@ -140,12 +141,9 @@ _UNKNOWN = "what its code takes was not measured"
 
 def _table(network: Network, allowed: Planning, k: int, plan: Plan | None, options: ExportOptions) -> LayerTable:
     task = allowed.tasks[k]
+    every = survey(task, replace(options, layout=None))
+    rows = [_row(candidate, k, allowed, plan, options) for candidate in every]
     last = k + 1 == len(allowed.tasks)
-    written = Encoding.VALUES if last or plan is None else plan.lowered[k + 1].reads
-    rows = [
-        _row(priced(candidate, task, written), k, allowed, plan, options)
-        for candidate in survey(task, replace(options, layout=None))
-    ]
     behind = len(network.shapes) - 1 if last else allowed.tasks[k + 1].context.index
     return LayerTable(
         index=task.context.index,
@@ -169,43 +167,43 @@ def _place(row: Row) -> tuple[bool, float, int]:
 
 
 def _row(candidate: Candidate, k: int, allowed: Planning, plan: Plan | None, options: ExportOptions) -> Row:
-    lowered, known = candidate.lowered, candidate.cost
-    if lowered is None:
+    if candidate.lowered is None:
         return Row(candidate.title, note=candidate.refusal, is_of_another_kind=candidate.is_of_another_kind)
     task = allowed.tasks[k]
+    is_chosen = plan is not None and plan.candidates[k].title == candidate.title
+    whole = plan if plan is not None and is_chosen else _with(candidate, k, allowed, options)
+    shown = whole.candidates[k] if isinstance(whole, Plan) else priced(candidate, task, Encoding.VALUES)
+    lowered, known = candidate.lowered, shown.cost
     held = sum(area.bytes for area in lowered.work) + (task.input_bytes(lowered.reads) if k else 0)
     return Row(
         name=candidate.title,
         reads=lowered.reads.value,
-        flash=candidate.flash + task.epilogue_bytes,
+        flash=shown.flash + task.epilogue_bytes,
         ram=held + (known.stack if known else 0),
         instructions=round(known.instructions) if known else None,
-        is_chosen=_is_chosen(candidate, k, plan),
-        note=_note(candidate, k, allowed, plan, options),
+        is_chosen=is_chosen,
+        note=_reason(shown, k, allowed, whole) if is_chosen else _note(shown, k, allowed, plan, whole, options),
     )
 
 
-def _is_chosen(candidate: Candidate, k: int, plan: Plan | None) -> bool:
-    return plan is not None and plan.candidates[k].title == candidate.title
+def _reason(chosen: Candidate, k: int, allowed: Planning, plan: Plan | str) -> str:
+    """Why layer ``k`` is in the layout of ``chosen``, which is ``plan``'s."""
+    assert isinstance(plan, Plan)
+    reason = NAMED if is_named(allowed.surveyed[k]) else plan.reason
+    return reason if chosen.cost else f"{reason}; {_UNKNOWN}"
 
 
-def _note(candidate: Candidate, k: int, allowed: Planning, plan: Plan | None, options: ExportOptions) -> str:
-    """Why ``candidate`` was chosen or not."""
-    task = allowed.tasks[k]
-    named = options.layout_of(task.context.index)
-    if _is_chosen(candidate, k, plan):
-        assert plan is not None
-        reason = "named" if named.partition("/")[0] in LAYOUTS else plan.reason
-        return reason if candidate.cost else f"{reason}; {_UNKNOWN}"
-    if not any(candidate.title == other.title for other in allowed.surveyed[k]):
-        return f"not the named {named}"
+def _note(
+    candidate: Candidate, k: int, allowed: Planning, plan: Plan | None, other: Plan | str, options: ExportOptions
+) -> str:
+    """Why ``plan`` has another layout for layer ``k``, where ``other`` is the best program with this one."""
+    if not any(candidate.title == entry.title for entry in allowed.surveyed[k]):
+        return f"not the named {options.layout_of(allowed.tasks[k].context.index)}"
     if candidate.cost is None and plan is not None and plan.is_priced:
         return _UNKNOWN
-    other = _with(candidate, k, allowed, options)
     if isinstance(other, str):
         return other
-    budget = _over(other, options)
-    return budget or _difference(other, plan)
+    return _over(other, options) or _difference(other, plan)
 
 
 def _with(candidate: Candidate, k: int, allowed: Planning, options: ExportOptions) -> Plan | str:
@@ -220,9 +218,9 @@ def _with(candidate: Candidate, k: int, allowed: Planning, options: ExportOption
 
 def _over(plan: Plan, options: ExportOptions) -> str:
     if options.max_flash is not None and plan.flash > options.max_flash:
-        return f"program of {plan.flash:,} bytes of flash, over max_flash"
+        return f"program of {plan.flash:,} bytes of flash, over --max-flash"
     if options.max_ram is not None and plan.ram > options.max_ram:
-        return f"program of {plan.ram:,} bytes of RAM, over max_ram"
+        return f"program of {plan.ram:,} bytes of RAM, over --max-ram"
     return ""
 
 
