@@ -68,8 +68,19 @@ def test_the_nearest_unit_of_three_inputs_is_close_to_the_optimum():
 
 def test_two_rows_have_the_unit_half_way():
     kernel = np.array([[1.0, 0.0], [0.0, 1.0]])
-    assert hinge_duals(kernel, np.array([1.0, -1.0]), 10.0).tolist() == [1.0, 1.0]
-    assert hinge_duals(kernel, np.array([1.0, -1.0]), 0.25).tolist() == [0.25, 0.25]
+    assert hinge_duals(kernel, np.array([1.0, -1.0]), 1.0).tolist() == [0.5, 0.5]
+    assert hinge_duals(kernel, np.array([1.0, -1.0]), 1 / 3).tolist() == [0.25, 0.25]
+
+
+def test_rows_that_hold_the_unit_miss_the_margin_by_their_multipliers_over_the_hardness():
+    rng = np.random.default_rng(3)
+    rows, signs = rng.normal(size=(20, 2)), np.repeat([1.0, -1.0], 10)
+    duals = hinge_duals(rows @ rows.T, signs, 2.0)
+    sums = rows @ ((duals * signs) @ rows)
+    bias = (signs * (1 - duals / 2.0) - sums)[duals > 0]
+    assert duals @ signs == pytest.approx(0, abs=1e-9)
+    assert np.ptp(bias) < 2e-3
+    assert (signs * (sums + bias.mean()) >= 1 - duals / 2.0 - 2e-3).all()
 
 
 def test_the_reference_separates_what_can_be_separated():

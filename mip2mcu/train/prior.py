@@ -10,15 +10,16 @@ scatter within classes of all rows, e the largest eigenvalue of W in terms of K:
 differ get little weight. S is the scatter of all rows about their mean; the taper, exp(-distance / `TAPER`), fades what
 few rows say about distant inputs.
 
-The reference of a pair is its soft-margin unit under the prior (a support vector machine with the kernel x Q x'). The
-network's unit is the nearest with few links and few bits: whole numbers w in {-P..P}, at most ``links`` of them not 0,
-and a scale, with the least error of its sums on inputs that scatter as above,
+The reference of a pair is its soft-margin unit under the prior: a support vector machine with the kernel x Q x' and
+squared slack, so that every row near the border has a say, where plain slack leaves it to a few. The network's unit is
+the nearest with few links and few bits: whole numbers w in {-P..P}, at most ``links`` of them not 0, and a scale, with
+the least error of its sums on inputs that scatter as above,
 
     minimise (w - scale * reference) E (w - scale * reference)
 
 This is a quadratic integer program, which HiGHS does not solve: weights are set one at a time, the best first.
 
-Source: hinge loss with a Gaussian prior (Cortes and Vapnik 1995); tapering (Furrer, Genton and Nychka 2006).
+Source: squared hinge loss with a Gaussian prior (Cortes and Vapnik 1995); tapering (Furrer, Genton and Nychka 2006).
 """
 
 from __future__ import annotations
@@ -124,47 +125,35 @@ def reference(prior: Prior, rows: IntArray, signs: IntArray, hardness: float, se
     values, own = rows[kept].astype(np.float64), signs[kept].astype(np.float64)
     mapped = values @ prior.prior.astype(np.float64)
     kernel = mapped @ values.T
-    kernel /= max(float(np.trace(kernel)) / len(kernel), 1e-9)
-    duals = hinge_duals(kernel, own, hardness)
+    unit = max(float(np.trace(kernel)) / len(kernel), 1e-9)
+    duals = hinge_duals(kernel / unit, own, hardness)
     weights = (duals * own) @ mapped
     size = float(np.sqrt((weights**2).mean())) if len(weights) else 0.0
     if size == 0:
         return Reference(np.zeros(len(weights)), float(np.sign(own.sum())))
     weights = np.rint(weights / size * GRID) / GRID
-    return Reference(weights, _middle(values @ weights, own, duals, hardness))
+    holding = duals > 0
+    margins = own * (1 - duals / hardness) * unit / size
+    return Reference(weights, float((margins - values @ weights)[holding].mean()))
 
 
-def hinge_duals(kernel: FloatArray, signs: FloatArray, most: float) -> FloatArray:
-    """Multipliers (k,) in [0, most] of the soft-margin unit: the two that violate most are changed until none do."""
+def hinge_duals(kernel: FloatArray, signs: FloatArray, hardness: float) -> FloatArray:
+    """Multipliers (k,) of the soft-margin unit with squared slack: the two that violate most change until none do."""
+    kernel = kernel + np.eye(len(signs)) / hardness
     duals = np.zeros(len(signs))
-    gradient = -np.ones(len(signs))
+    pull = signs.copy()
     for _ in range(_STEPS_MOST):
-        pull = -signs * gradient
-        rises = np.where(signs > 0, duals < most, duals > 0)
-        falls = np.where(signs > 0, duals > 0, duals < most)
-        up, down = int(np.where(rises, pull, -np.inf).argmax()), int(np.where(falls, pull, np.inf).argmin())
+        up = int(np.where((signs > 0) | (duals > 0), pull, -np.inf).argmax())
+        down = int(np.where((signs < 0) | (duals > 0), pull, np.inf).argmin())
         gap = pull[up] - pull[down]
         if gap < _TOLERANCE:
             break
-        curve = max(kernel[up, up] + kernel[down, down] - 2 * kernel[up, down], 1e-12)
-        room = most - duals[up] if signs[up] > 0 else duals[up]
-        room = min(room, duals[down] if signs[down] > 0 else most - duals[down])
-        step = min(gap / curve, room)
-        duals[up] += signs[up] * step
-        duals[down] -= signs[down] * step
-        duals = np.clip(duals, 0.0, most)
-        gradient += signs * step * (kernel[:, up] - kernel[:, down])
+        step = gap / (kernel[up, up] + kernel[down, down] - 2 * kernel[up, down])
+        step = min(step, np.inf if signs[up] > 0 else duals[up], np.inf if signs[down] < 0 else duals[down])
+        duals[up] = max(0.0, duals[up] + signs[up] * step)
+        duals[down] = max(0.0, duals[down] - signs[down] * step)
+        pull -= step * (kernel[:, up] - kernel[:, down])
     return duals
-
-
-def _middle(sums: FloatArray, signs: FloatArray, duals: FloatArray, most: float) -> float:
-    """The bias that puts the margins' borders, where multipliers are within their limits, at equal distance."""
-    edges = []
-    for sign in (1.0, -1.0):
-        own = signs == sign
-        border = own & (duals > 0) & (duals < most)
-        edges.append(float(sums[border].mean()) if border.any() else float(np.median(sums[own])))
-    return -(edges[0] + edges[1]) / 2
 
 
 # ---- few links, few bits -------------------------------------------------------------------------------------------

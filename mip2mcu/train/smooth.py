@@ -49,7 +49,7 @@ class Smooth(Formulation):
     links          most non-zero weights of a unit
     length         distance in pixels over which weights of neighbouring inputs go together; without effect on lists
     scatter        how much weight is left in directions in which rows of one class differ; large: as if they did not
-    hardness       price of a row's missing margin; large: all rows are separated where that is possible
+    hardness       price of the square of a row's missing margin; large: all rows are separated where that is possible
     """
 
     weight_bound: int | None = None
