@@ -117,11 +117,15 @@ def checks() -> str:
     return "\n".join(lines)
 
 
+FLOAT_MODELS = ("1-NN", "nearest class mean", "RBF-SVM (float)")
+"""Columns of the ensembles' tables, on the values that our first trained layer sees."""
+
+
 def ensembles() -> str:
     """Pair ensembles beside the paper and float models; single pairs by stage; what the chips need."""
     rows = load("bemi")
     figures = {(row.task, row.metric): row for row in rows}
-    names = ("paper", "1-NN", "nearest class mean", "RBF-SVM (float)")
+    names = ("paper", *FLOAT_MODELS)
     header = ["images a class", "accuracy (worst to best)", "bar", *names, "links a pair", "time"]
     lines = ["| " + " | ".join(header) + " |"]
     lines.append("|---|" + "---:|" * (len(names) + 4))
@@ -141,13 +145,13 @@ def ensembles() -> str:
 
 
 def _stages_of_a_pair(rows: Sequence[Row]) -> list[str]:
-    """A line a program: accuracy and share of links after each stage."""
+    """A line a program: accuracy and share of links after each stage, beside float models of the same values."""
     stages = ("SM", "+MM", "+MM+MW")
     figures = {row.metric: row for row in rows if row.task.startswith("4 vs 9")}
     first = f"accuracy after {stages[0]}, "
     programs = [metric.removeprefix(first) for metric in figures if metric.startswith(first)]
-    lines = ["| 4 against 9, 10 images a class: accuracy, links | " + " | ".join(stages) + " |"]
-    lines.append("|---|" + "---:|" * len(stages))
+    header = ["4 against 9, 10 images a class: accuracy, links", *stages, *FLOAT_MODELS]
+    lines = ["| " + " | ".join(header) + " |", "|---|" + "---:|" * (len(header) - 1)]
 
     def line(program: str, value: Callable[[Row], float]) -> list[str]:
         def cell(stage: str) -> str:
@@ -157,10 +161,12 @@ def _stages_of_a_pair(rows: Sequence[Row]) -> list[str]:
         return [cell(stage) for stage in stages]
 
     for program in programs:
-        lines.append(f"| {program} | " + " | ".join(line(program, lambda row: float(row.value))) + " |")
-        if figures[first + program].references:
+        references = figures[first + program].references
+        floats = [shown(references[name], "%") for name in FLOAT_MODELS]
+        lines.append("| " + " | ".join([program, *line(program, lambda row: float(row.value)), *floats]) + " |")
+        if "paper" in references:
             theirs = line(program, lambda row: float(row.references["paper"]))
-            lines.append("| the paper's figures for it | " + " | ".join(theirs) + " |")
+            lines.append("| " + " | ".join(["the paper's figures for it", *theirs, *[""] * len(floats)]) + " |")
     return lines
 
 
