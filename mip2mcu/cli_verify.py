@@ -90,6 +90,8 @@ def _sweep_lines(sweep: Sweep) -> list[str]:
     table = console.table(header, [_cells(way, report) for way, report in sweep.reports], left=4)
     lines = [table, ""]
     lines += [f"skipped     {'; '.join(ways)}: {reason}" for reason, ways in _skipped_by_reason(sweep).items()]
+    if any(entry.is_missing for entry in sweep.skipped):
+        lines.append("install     `mip2mcu doctor` gives one command that installs what is missing")
     lines.append(
         f"mismatches  {sweep.mismatches:,} in {sweep.vectors:,} vectors, {len(sweep.reports)} ways of compiling and "
         f"running; {len(sweep.skipped) or 'none'} skipped"
@@ -114,7 +116,7 @@ def _cells(way: Way, report: Report) -> list[str]:
     flags = f"{way.optimisation}{' sanitized' if way.sanitize else ''}"
     cost = report.costs.get("predict")
     takes = "-" if cost is None else f"{cost.maximum:,} {cost.unit}"
-    return [report.target, way.runner, compiler, flags, f"{report.vectors:,}", f"{report.mismatches:,}", takes]
+    return [report.target, way.runner or "-", compiler, flags, f"{report.vectors:,}", f"{report.mismatches:,}", takes]
 
 
 # ---- doctor --------------------------------------------------------------------------------------------------------

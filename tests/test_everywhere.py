@@ -9,13 +9,14 @@ from click.testing import CliRunner
 from mip2mcu.cli import main
 from mip2mcu.errors import ExportError, NoRoomError, ToolMissingError, VerifyError
 from mip2mcu.export import TARGETS
-from mip2mcu.verify import doctor, everywhere
+from mip2mcu.verify import doctor, everywhere, verification
 from mip2mcu.verify.doctor import Tool, diagnose
-from mip2mcu.verify.everywhere import Way, all_ways, verify_everywhere
-from tests.verify_support import sign_network
+from mip2mcu.verify.everywhere import all_ways, verify_everywhere
+from mip2mcu.verify.verification import Way
+from tests.verify_support import require_qemu, sign_network
 
 NETWORK = sign_network()
-FEW = (Way("host", "host"), Way("cortex-m0", "unicorn"), Way("rv32ec", "unicorn"))
+FEW = (Way(TARGETS["host"], "host"), Way(TARGETS["cortex-m0"], "unicorn"), Way(TARGETS["rv32ec"], "unicorn"))
 
 
 @pytest.fixture
@@ -35,14 +36,14 @@ def called(*arguments):
 
 def failing(monkeypatch, error):
     """`verify` fails with ``error`` on Cortex-M0."""
-    verify = everywhere.verify
+    verify_way = everywhere.verify_way
 
-    def verify_or_fail(network, target, *positional, **named):
-        if target == "cortex-m0":
+    def verify_or_fail(subject, way):
+        if way.target.name == "cortex-m0":
             raise error
-        return verify(network, target, *positional, **named)
+        return verify_way(subject, way)
 
-    monkeypatch.setattr(everywhere, "verify", verify_or_fail)
+    monkeypatch.setattr(everywhere, "verify_way", verify_or_fail)
 
 
 # ---- every target --------------------------------------------------------------------------------------------------
@@ -50,8 +51,8 @@ def failing(monkeypatch, error):
 
 def test_all_ways_are_every_target_every_emulator_and_every_host_compiler():
     ways = list(all_ways())
-    assert {way.target for way in ways} == set(TARGETS)
-    assert {way.runner for way in ways if way.target == "cortex-m4"} == {"unicorn", "qemu"}
+    assert {way.target.name for way in ways} == set(TARGETS)
+    assert {way.runner for way in ways if way.target.name == "cortex-m4"} == {"unicorn", "qemu"}
     assert {way.optimisation for way in ways if way.toolchain == "clang" and not way.sanitize} == {
         "-O0", "-Os", "-O2", "-O3",
     }  # fmt: skip
@@ -62,7 +63,7 @@ def test_one_table_tells_of_every_way(few_ways, model):
     result = called("verify", model, "--target", "all", "--vectors", 20)
     assert result.exit_code == 0, result.output
     lines = result.output.splitlines()
-    assert [tuple(line.split()[:2]) for line in lines[2:5]] == [(way.target, way.runner) for way in FEW]
+    assert [tuple(line.split()[:2]) for line in lines[2:5]] == [(way.target.name, way.runner) for way in FEW]
     assert lines[-1] == "mismatches  0 in 60 vectors, 3 ways of compiling and running; none skipped"
 
 
@@ -74,11 +75,45 @@ def test_what_is_skipped_is_said_with_its_reason(few_ways, model, monkeypatch):
     assert result.output.splitlines()[-1].endswith("2 ways of compiling and running; 1 skipped")
 
 
+def test_what_is_not_installed_is_said_once_for_all_ways_with_what_to_install(model, monkeypatch):
+    cores = [TARGETS["cortex-m0"], TARGETS["rv32imc"]]
+    ways = [Way(TARGETS["host"], "host", "zig"), *(Way(core, "qemu") for core in cores)]
+    monkeypatch.setattr(everywhere, "all_ways", lambda: iter([*ways, Way(TARGETS["host"], "host", "gcc")]))
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    result = called("verify", model, "--target", "all", "--vectors", 20)
+    assert result.exit_code == 0, result.output
+    assert result.output.splitlines()[4:] == [
+        "skipped     cortex-m0 on qemu; rv32imc on qemu: qemu is not installed: install qemu-system-arm (for RISC-V "
+        "qemu-system-misc) with your system's package manager",
+        "skipped     host on host, gcc -O2: gcc is not installed: install gcc with your system's package manager",
+        "install     `mip2mcu doctor` gives one command that installs what is missing",
+        "mismatches  0 in 20 vectors, 1 ways of compiling and running; 3 skipped",
+    ]
+
+
+def test_c_is_made_once_a_target_and_the_same_program_is_counted_once(monkeypatch):
+    require_qemu()
+    found = []
+    for name in ("generate", "count_costs"):
+        original = getattr(verification, name)
+        monkeypatch.setattr(
+            verification, name, lambda *given, name=name, original=original, **more: (
+                found.append(name), original(*given, **more)
+            )[1]
+        )  # fmt: skip
+    ways = [Way(TARGETS["cortex-m0"], runner) for runner in ("unicorn", "qemu")]
+    monkeypatch.setattr(everywhere, "all_ways", lambda: iter(ways))
+    reports = [report for _, report in verify_everywhere(NETWORK, vectors=30).reports]
+    assert found == ["generate", "count_costs"]
+    assert reports[0].costs == reports[1].costs
+    assert [report.runner.split()[0] for report in reports] == ["unicorn", "QEMU"]
+
+
 @pytest.mark.parametrize("error", [NoRoomError("no room"), ExportError("no C")])
 def test_what_a_target_cannot_hold_is_skipped_too(few_ways, monkeypatch, error):
     failing(monkeypatch, error)
     sweep = verify_everywhere(NETWORK, vectors=30)
-    assert [(entry.way.target, entry.reason) for entry in sweep.skipped] == [("cortex-m0", str(error))]
+    assert [(entry.way.target.name, entry.reason) for entry in sweep.skipped] == [("cortex-m0", str(error))]
 
 
 def test_a_program_that_fails_is_an_error_and_never_skipped(few_ways, monkeypatch):

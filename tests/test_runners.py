@@ -10,7 +10,7 @@ import pytest
 from mip2mcu.errors import ToolMissingError, UsageError, VerifyError
 from mip2mcu.export import TARGETS
 from mip2mcu.verify.cores import CORES, core_for
-from mip2mcu.verify.decoding import count_instructions, it_block
+from mip2mcu.verify.decoding import count_instructions, it_block, may_move_stack
 from mip2mcu.verify.runners import RUNNERS, counting_runner, find_runner, runners_for
 from mip2mcu.verify.runners.host import HostRunner
 from mip2mcu.verify.runners.qemu import QemuRunner
@@ -244,6 +244,34 @@ def test_the_length_of_an_it_block():
     assert it_block(b"") == (0, 0)
 
 
+@pytest.mark.parametrize(
+    ("instruction", "thumb", "moves"),
+    [
+        (0xB510, True, True),  # push {r4, lr}
+        (0xBD10, True, True),  # pop {r4, pc}
+        (0xB082, True, True),  # sub sp, #8
+        (0x46BD, True, True),  # mov sp, r7
+        (0xE92D, True, True),  # push.w
+        (0x9001, True, False),  # str r0, [sp, #4]
+        (0xAF00, True, False),  # add r7, sp, #0
+        (0xC80F, True, False),  # ldmia r0!, {r0-r3}
+        (0x1141, False, True),  # c.addi sp, -16
+        (0x7179, False, True),  # c.addi16sp sp, -48
+        (0x0113, False, True),  # addi sp, ...
+        (0x1800, False, False),  # c.addi4spn s0, sp, 48
+        (0x0513, False, False),  # addi a0, ...
+        (0x4532, False, False),  # c.lwsp a0, 12(sp)
+    ],
+)
+def test_what_may_move_the_stack_pointer(instruction, thumb, moves):
+    assert may_move_stack(instruction, thumb) is moves
+
+
+def test_the_stack_of_a_frame_that_no_push_makes_is_seen(tmp_path):
+    _, trace = counted("mov r1, sp\nsubs r1, #24\nmov r2, sp\nmov sp, r1\nnop\nmov sp, r2\nbx lr", M0, tmp_path)
+    assert trace.stack == 24
+
+
 # ---- finding -------------------------------------------------------------------------------------------------------
 
 
@@ -264,6 +292,12 @@ def test_without_emulators_the_error_says_what_to_install(monkeypatch):
     with pytest.raises(ToolMissingError, match=r"pip install unicorn pyelftools.*qemu-system-arm"):
         find_runner(CORES["cortex-m0"])
     assert counting_runner(CORES["cortex-m0"]) is None
+
+
+def test_a_runner_that_was_asked_for_by_name_is_the_only_one_that_is_missed(monkeypatch):
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    with pytest.raises(ToolMissingError, match=r"^qemu is not installed: install qemu-system-arm"):
+        find_runner(CORES["cortex-m0"], "qemu")
 
 
 def test_qemu_runs_where_unicorn_is_missing(monkeypatch):

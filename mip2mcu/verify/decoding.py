@@ -1,4 +1,7 @@
-"""What little of the Thumb and RV32C encodings verification needs: lengths, IT blocks, what Armv6-M and RV32E lack."""
+"""What little of the Thumb and RV32C encodings verification needs.
+
+Lengths, IT blocks, what moves the stack pointer, what Armv6-M and RV32E lack.
+"""
 
 from __future__ import annotations
 
@@ -38,6 +41,17 @@ def instructions(code: bytes, thumb: bool = True) -> Iterator[tuple[int, int]]:
 def count_instructions(code: bytes, thumb: bool) -> int:
     """Number of instructions in ``code``."""
     return sum(1 for _ in instructions(code, thumb))
+
+
+def may_move_stack(halfword: int, thumb: bool) -> bool:
+    """False only where an instruction that begins with ``halfword`` cannot change the stack pointer.
+
+    Of Thumb's 16-bit instructions only push, pop, the additions of constants to sp, and those on all 16 registers can;
+    of RV32's only those whose field rd, bits 7 to 11, is x2, apart from the ones that reach x8 to x15 only.
+    """
+    if thumb:
+        return halfword >> 12 == 0b1011 or halfword >> 10 == 0b010001 or _thumb_length(halfword) == 4
+    return halfword >> 7 & 0x1F == 2 and halfword & 3 != 0
 
 
 def it_block(code: bytes) -> tuple[int, int]:

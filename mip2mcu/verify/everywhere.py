@@ -19,7 +19,7 @@ from mip2mcu.network import Network
 from mip2mcu.verify.cores import core_for
 from mip2mcu.verify.report import Report
 from mip2mcu.verify.runners import runners_for
-from mip2mcu.verify.verification import DEFAULT_VECTORS, hunt_for, verify
+from mip2mcu.verify.verification import DEFAULT_VECTORS, Subject, Way, verify_way
 
 if TYPE_CHECKING:
     from mip2mcu.dataset import Dataset
@@ -29,27 +29,12 @@ OPTIMISATIONS = ("-O0", "-Os", "-O2", "-O3")
 
 
 @dataclass(frozen=True)
-class Way:
-    """One way to verify: a target, what runs it, what compiles for it (None: the preferred one), and how."""
-
-    target: str
-    runner: str
-    toolchain: str | None = None
-    optimisation: str = "-O2"
-    sanitize: bool = False
-
-    def __str__(self) -> str:
-        extra = " ".join([self.toolchain or "", *([self.optimisation] if self.toolchain else [])]).strip()
-        sanitized = " with sanitizers" if self.sanitize else ""
-        return f"{self.target} on {self.runner}" + (f", {extra}{sanitized}" if extra else "")
-
-
-@dataclass(frozen=True)
 class Skipped:
-    """A way that was not gone, and why."""
+    """A way that was not gone, and why; ``is_missing`` where a tool is not installed."""
 
     way: Way
     reason: str
+    is_missing: bool = False
 
 
 @dataclass(frozen=True)
@@ -81,15 +66,16 @@ class Sweep:
 
 def all_ways() -> Iterator[Way]:
     """The host under every compiler and optimisation, then every core under every emulator that models it."""
+    host = TARGETS["host"]
     for compiler in HOST_COMPILERS:
         for optimisation in OPTIMISATIONS:
-            yield Way("host", "host", compiler, optimisation)
-        yield Way("host", "host", compiler, "-O1", sanitize=True)
-    yield Way("host", "host", "zig")
-    yield Way("generic", "host")
-    for name, target in TARGETS.items():
+            yield Way(host, "host", compiler, optimisation)
+        yield Way(host, "host", compiler, "-O1", sanitize=True)
+    yield Way(host, "host", "zig")
+    yield Way(TARGETS["generic"], "host")
+    for target in TARGETS.values():
         if target.family not in ("host", "generic"):
-            yield from (Way(name, runner.name) for runner in runners_for(core_for(target)))
+            yield from (Way(target, runner.name) for runner in runners_for(core_for(target)))
 
 
 def verify_everywhere(
@@ -106,17 +92,14 @@ def verify_everywhere(
 
     Raises `VerifyError` where a program fails, and `ToolMissingError` where nothing at all could be verified.
     """
-    hunted = hunt_for(network, data, seed, vectors)
+    subject = Subject(network, data, vectors, seed, name, options or ExportOptions())
     reports, skipped = [], []
     for way in all_ways():
         listener(way)
         try:
-            report = verify(
-                network, way.target, data, vectors=vectors, seed=seed, name=name, options=options, runner=way.runner,
-                toolchain=way.toolchain, optimisation=way.optimisation, sanitize=way.sanitize, hunted=hunted,
-            )  # fmt: skip
+            report = verify_way(subject, way)
         except (ToolMissingError, NoRoomError, ExportError) as error:
-            skipped.append(Skipped(way, str(error)))
+            skipped.append(Skipped(way, str(error), isinstance(error, ToolMissingError)))
         except VerifyError as error:
             if not (way.sanitize and "could not compile" in str(error)):
                 raise VerifyError(f"{way}: {error}") from None

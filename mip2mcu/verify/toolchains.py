@@ -35,9 +35,11 @@ _GNU_COMPILERS = {
 }
 _ZIG_FAMILIES = ("host", "generic", "arm", "riscv")
 _PACKAGES = {
-    "arm": "gcc-arm-none-eabi",
-    "riscv": "gcc-riscv64-unknown-elf",
-    "avr": "gcc-avr and avr-libc",
+    "gcc": "gcc",
+    "clang": "clang",
+    "arm-none-eabi-gcc": "gcc-arm-none-eabi",
+    "riscv64-unknown-elf-gcc": "gcc-riscv64-unknown-elf",
+    "avr-gcc": "gcc-avr and avr-libc",
 }
 
 
@@ -102,16 +104,21 @@ def find_toolchain(target: Target, name: str | None = None) -> Toolchain:
     for toolchain in find_toolchains(target):
         if name in (None, toolchain.name):
             return toolchain
-    wanted = name or " or ".join(known)
-    raise ToolMissingError(f"target {target.name!r} needs {wanted} to compile, not installed: {_advice(target)}")
+    if name is not None:
+        raise ToolMissingError(f"{name} is not installed: {_advice((name,))}")
+    raise ToolMissingError(
+        f"target {target.name!r} needs {' or '.join(known)} to compile, not installed: {_advice(known)}"
+    )
 
 
-def _advice(target: Target) -> str:
+def _advice(names: Sequence[str]) -> str:
+    """How to get any one of the compilers ``names``."""
     advice = []
-    if target.family in _ZIG_FAMILIES:
+    if "zig" in names:
         advice.append("run `pip install ziglang` for a compiler that serves every target but AVR")
-    if target.family in _PACKAGES:
-        advice.append(f"install {_PACKAGES[target.family]} with your system's package manager")
+    packages = [_PACKAGES[name] for name in names if name in _PACKAGES]
+    if packages:
+        advice.append(f"install {' or '.join(packages)} with your system's package manager")
     return ", or ".join(advice)
 
 

@@ -5,23 +5,25 @@ from __future__ import annotations
 import hashlib
 import tempfile
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mip2mcu.errors import NoRoomError, UsageError, VerifyError
 from mip2mcu.export import ExportOptions, Target, find_target, generate
 from mip2mcu.network import Network
+from mip2mcu.ranges import IntArray
 from mip2mcu.verify.comparison import Comparison, check_description, chunk_rows
 from mip2mcu.verify.cores import Core, core_for
 from mip2mcu.verify.costing import count_costs
 from mip2mcu.verify.footprint import Footprint, measure
 from mip2mcu.verify.harness import Files, Harness, Program, build, read_source
-from mip2mcu.verify.hunting import Hunt, Tally, hunt
+from mip2mcu.verify.hunting import Hunt, hunt
 from mip2mcu.verify.prove import frama_c_version, prove_files
-from mip2mcu.verify.report import Report
+from mip2mcu.verify.report import Cost, Report
 from mip2mcu.verify.runners import Runner, counting_runner, find_runner
-from mip2mcu.verify.runners.image import check_reader
+from mip2mcu.verify.runners.image import check_reader, read_image
 from mip2mcu.verify.toolchains import find_toolchain
 from mip2mcu.verify.vectors import input_chunks, raw_chunks
 
@@ -33,6 +35,79 @@ _MOST_EFFORT = 4.0
 """Of the search for vectors, where that for `DEFAULT_VECTORS` is 1."""
 SANITIZERS = ("-fsanitize=address,undefined", "-fno-sanitize-recover=all")
 """Flags of gcc and clang that find reads out of bounds and undefined behaviour when they happen."""
+
+
+@dataclass(frozen=True)
+class Way:
+    """One way to verify: a target, what runs it and what compiles for it (None: what is preferred and installed), how.
+
+    runner          "host", "unicorn", "qemu" or "simavr"
+    toolchain       "gcc", "clang", "arm-none-eabi-gcc", "riscv64-unknown-elf-gcc", "avr-gcc" or "zig"
+    optimisation    the compiler's -O flag
+    sanitize        on the host: every read out of bounds and all undefined behaviour ends the run with an error
+    """
+
+    target: Target
+    runner: str | None = None
+    toolchain: str | None = None
+    optimisation: str = "-O2"
+    sanitize: bool = False
+
+    def __str__(self) -> str:
+        place = self.target.name if self.runner is None else f"{self.target.name} on {self.runner}"
+        sanitized = " with sanitizers" if self.sanitize else ""
+        return f"{place}, {self.toolchain} {self.optimisation}{sanitized}" if self.toolchain else place + sanitized
+
+
+@dataclass(frozen=True, eq=False)
+class Subject:
+    """What is verified, and what of that is the same for every way: found when first asked for, then kept.
+
+    data        rows to compare beside the generated ones; raw features too where it has them
+    vectors     how many rows of network inputs (and of raw features) are generated
+    options     how the C is generated; its budgets hold for what the compiler makes of it too
+    """
+
+    network: Network
+    data: Dataset | None = None
+    vectors: int = DEFAULT_VECTORS
+    seed: int = 0
+    name: str = "model"
+    options: ExportOptions = field(default_factory=ExportOptions)
+    _generated: dict[Target, Files] = field(default_factory=dict, init=False, repr=False)
+    _counted: dict[object, Mapping[str, Cost]] = field(default_factory=dict, init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        if self.vectors < 1:
+            raise UsageError(f"{self.vectors} vectors cannot be compared: ask for 1 or more")
+
+    @cached_property
+    def inputs(self) -> IntArray | None:
+        """Network inputs (rows, inputs) of the data."""
+        return None if self.data is None else self.network.check_inputs(self.data.inputs)
+
+    @cached_property
+    def hunted(self) -> Hunt:
+        """The rows that are searched for; the more ``vectors``, the longer."""
+        effort = min(_MOST_EFFORT, self.vectors / DEFAULT_VECTORS)
+        return hunt(self.network, self.inputs, self.seed, effort=effort)
+
+    def files(self, target: Target) -> Files:
+        """The generated C; raises what `generate` raises."""
+        if target not in self._generated:
+            self._generated[target] = generate(self.network, target, self.name, options=self.options).files
+        return self._generated[target]
+
+    def costs(self, comparison: Comparison) -> Mapping[str, Cost]:
+        """By function, for these vectors compared; once where another emulator has run the same bytes on that core."""
+        program = comparison.harness.program
+        counter = counting_runner(program.core)
+        if counter is None:
+            return {}
+        key = (program.core, counter.name, read_image(program.elf).segments)
+        if key not in self._counted:
+            self._counted[key] = count_costs(comparison, counter)
+        return self._counted[key]
 
 
 def verify(
@@ -49,71 +124,65 @@ def verify(
     toolchain: str | None = None,
     optimisation: str = "-O2",
     sanitize: bool = False,
-    hunted: Hunt | None = None,
     prove: bool = False,
 ) -> Report:
     """Compare the C of ``network``, compiled and run on the instruction set of ``target``, with Python by ``==``.
 
-    data            rows to compare beside the generated ones; raw features too where it has them
-    vectors         how many rows of network inputs (and of raw features) are generated
     source          folder with exported NAME.c and NAME.h to verify; None generates the C
-    options         how the C is generated; its budgets hold for what the compiler makes of it too
-    runner          "host", "unicorn", "qemu" or "simavr"; None takes the first that is installed
-    toolchain       "gcc", "clang", "arm-none-eabi-gcc", "riscv64-unknown-elf-gcc", "avr-gcc" or "zig"; None likewise
-    optimisation    the compiler's -O flag
-    sanitize        on the host: every read out of bounds and all undefined behaviour ends the run with an error
-    hunted          what `hunt` found for this network and data, to be used for several targets; None searches here
     prove           let Frama-C analyse the C too, for all inputs in range
 
-    A difference is a result, `Report.mismatches`, and so is what cannot be proved, `Report.alarms`. Raises
-    `VerifyError` where nothing could be compared or what was compiled is beyond a budget, `ToolMissingError` (with what
-    to install) where no compiler, emulator or analyser is there, and what `generate` raises.
+    The other arguments are those of `Subject` and `Way`. A difference is a result, `Report.mismatches`, and so is what
+    cannot be proved, `Report.alarms`. Raises `VerifyError` where nothing could be compared or what was compiled is
+    beyond a budget, `ToolMissingError` (with what to install) where no compiler, emulator or analyser is there, and
+    what `generate` raises.
     """
-    if vectors < 1:
-        raise UsageError(f"{vectors} vectors cannot be compared: ask for 1 or more")
-    options = options or ExportOptions()
-    if source is not None and replace(options, max_flash=None, max_ram=None) != ExportOptions():
+    subject = Subject(network, data, vectors, seed, name, options or ExportOptions())
+    if source is not None and replace(subject.options, max_flash=None, max_ram=None) != ExportOptions():
         raise UsageError(f"the C in {source} is what it is: leave out the options of export, or --source")
-    target = find_target(target)
-    core = core_for(target)
-    if sanitize and core.memory is not None:
-        raise UsageError(f"sanitizers run on the host only, not on {core.name}: choose target 'host' or 'generic'")
-    compiler = find_toolchain(target, toolchain)
-    chosen = find_runner(core, runner)
-    if core.memory is not None:
-        check_reader()
+    way = Way(find_target(target), runner, toolchain, optimisation, sanitize)
     if prove:
         frama_c_version()
-    generated = generate(network, target, name, options=options).files if source is None else None
-    files = generated or read_source(Path(str(source)), name)
+    report = verify_way(subject, way, source)
+    if not prove:
+        return report
+    files = _files(subject, way.target, source)
+    return replace(report, proof=prove_files(files, network, way.target, name=name))
+
+
+def verify_way(subject: Subject, way: Way, source: str | Path | None = None) -> Report:
+    """`verify` for one of several ways; raises what it raises."""
+    core = core_for(way.target)
+    if way.sanitize and core.memory is not None:
+        raise UsageError(f"sanitizers run on the host only, not on {core.name}: choose target 'host' or 'generic'")
+    compiler = find_toolchain(way.target, way.toolchain)
+    runner = find_runner(core, way.runner)
+    if core.memory is not None:
+        check_reader()
+    files = _files(subject, way.target, source)
     with tempfile.TemporaryDirectory(prefix="mip2mcu-verify-") as folder:
         program = build(
             files,
             Path(folder),
-            network=network,
-            name=name,
-            target=target,
+            network=subject.network,
+            name=subject.name,
+            target=way.target,
             core=core,
             toolchain=compiler,
-            optimisation=optimisation,
-            extra_flags=SANITIZERS if sanitize else (),
+            optimisation=way.optimisation,
+            extra_flags=SANITIZERS if way.sanitize else (),
         )
-        _check_room(program, core, chosen)
-        harness = Harness(program, chosen)
-        check_description(network, harness, "memory" if source is None else str(source))
-        if hunted is None:
-            hunted = hunt_for(network, data, seed, vectors)
-        comparison = _compare(network, harness, data, vectors, seed, hunted)
-        report = _report(comparison, target, seed, _digests(files, name), hunted.tallies)
+        _check_room(program, core, runner)
+        harness = Harness(program, runner)
+        check_description(subject.network, harness, "memory" if source is None else str(source))
+        comparison = _compare(subject, harness)
+        report = _report(subject, comparison, way.target, _digests(files, subject.name))
     if not report.mismatches:
-        _check_budgets(report, options)
-    return replace(report, proof=prove_files(files, network, target, name=name)) if prove else report
+        _check_budgets(report, subject.options)
+    return report
 
 
-def hunt_for(network: Network, data: Dataset | None, seed: int, vectors: int) -> Hunt:
-    """The rows that `verify` searches for, once for all targets; the more ``vectors``, the longer."""
-    inputs = None if data is None else network.check_inputs(data.inputs)
-    return hunt(network, inputs, seed, effort=min(_MOST_EFFORT, vectors / DEFAULT_VECTORS))
+def _files(subject: Subject, target: Target, source: str | Path | None) -> Files:
+    return subject.files(target) if source is None else read_source(Path(source), subject.name)
 
 
 def _check_budgets(report: Report, options: ExportOptions) -> None:
@@ -146,13 +215,11 @@ def _check_room(program: Program, core: Core, runner: Runner) -> None:
         )
 
 
-def _compare(
-    network: Network, harness: Harness, data: Dataset | None, vectors: int, seed: int, hunted: Hunt
-) -> Comparison:
-    inputs = None if data is None else network.check_inputs(data.inputs)
+def _compare(subject: Subject, harness: Harness) -> Comparison:
+    network, data, vectors, seed = subject.network, subject.data, subject.vectors, subject.seed
     comparison = Comparison(network, harness)
     rows = chunk_rows(network)
-    comparison.compare_inputs(input_chunks(network, inputs, vectors, seed, rows, hunted))
+    comparison.compare_inputs(input_chunks(network, subject.inputs, vectors, seed, rows, subject.hunted))
     if network.quantizer is not None:
         raw = None if data is None else data.raw
         comparison.compare_raw(raw_chunks(network.quantizer, raw, vectors, seed, rows))
@@ -160,22 +227,19 @@ def _compare(
     return comparison
 
 
-def _report(
-    comparison: Comparison, target: Target, seed: int, sources: Mapping[str, str], searched: Mapping[str, Tally]
-) -> Report:
+def _report(subject: Subject, comparison: Comparison, target: Target, sources: Mapping[str, str]) -> Report:
     harness = comparison.harness
     program, description = harness.program, harness.description
-    counter = counting_runner(program.core)
     called = ["predict"] + ["quantize"] * bool(description.raw_features) + ["pack"] * bool(description.input_packed)
     sizes = _footprint(program, called)
     return Report(
-        model_sha256=comparison.network.sha256,
+        model_sha256=subject.network.sha256,
         target=target.name,
         core=program.core.name,
         runner=harness.runner.version(program.core),
         toolchain=program.toolchain.version,
         flags=program.flags,
-        seed=seed,
+        seed=subject.seed,
         mismatches=comparison.mismatches,
         first_mismatch=comparison.first,
         vectors_by_kind=comparison.vectors,
@@ -183,9 +247,9 @@ def _report(
         packed=comparison.packed,
         sizes=sizes,
         scratch_bytes=description.scratch_bytes,
-        costs={} if counter is None else count_costs(comparison, counter),
+        costs=subject.costs(comparison),
         sources=sources,
-        searched=searched,
+        searched=subject.hunted.tallies,
         constant_time=program.constant_time,
         checks_flash=_added(program, called, sizes),
     )

@@ -39,6 +39,8 @@ def find_runner(core: Core, name: str | None = None) -> Runner:
         if runner.is_installed(core):
             return runner
     advice = ", or ".join(runner.install for runner in candidates)
+    if name is not None:
+        raise ToolMissingError(f"{name} is not installed: {advice}")
     raise ToolMissingError(f"running code for {core.name} needs {' or '.join(names)}, which is not installed: {advice}")
 
 

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
+from io import BytesIO
 from pathlib import Path
+from types import MappingProxyType
 
 from mip2mcu.errors import ToolMissingError
 
@@ -15,7 +19,7 @@ class Image:
 
     segments: tuple[tuple[int, bytes], ...]
     entry: int
-    symbols: dict[str, int]
+    symbols: Mapping[str, int]
 
 
 def check_reader() -> None:
@@ -30,20 +34,25 @@ def read_image(program: Path) -> Image:
     Raises `ToolMissingError` without pyelftools.
     """
     check_reader()
+    return _image(program.read_bytes())
+
+
+@lru_cache(maxsize=4)
+def _image(content: bytes) -> Image:
+    """Of the same bytes only once: the same program runs a dozen times, and its symbols take long to read."""
     from elftools.elf.elffile import ELFFile  # noqa: PLC0415  (an optional dependency)
 
-    with program.open("rb") as stream:
-        elf = ELFFile(stream)
-        loaded = tuple(
-            (segment["p_paddr"], segment.data())
-            for segment in elf.iter_segments()
-            if segment["p_type"] == "PT_LOAD" and segment["p_filesz"] > 0
-        )
-        symbols = {
-            symbol.name: symbol["st_value"]
-            for section in elf.iter_sections()
-            if section["sh_type"] == "SHT_SYMTAB"
-            for symbol in section.iter_symbols()
-            if symbol.name
-        }
-        return Image(loaded, elf.header["e_entry"], symbols)
+    elf = ELFFile(BytesIO(content))
+    loaded = tuple(
+        (segment["p_paddr"], segment.data())
+        for segment in elf.iter_segments()
+        if segment["p_type"] == "PT_LOAD" and segment["p_filesz"] > 0
+    )
+    symbols = {
+        symbol.name: symbol["st_value"]
+        for section in elf.iter_sections()
+        if section["sh_type"] == "SHT_SYMTAB"
+        for symbol in section.iter_symbols()
+        if symbol.name
+    }
+    return Image(loaded, elf.header["e_entry"], MappingProxyType(symbols))

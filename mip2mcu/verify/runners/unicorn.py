@@ -22,7 +22,7 @@ from typing import Any
 
 from mip2mcu.errors import VerifyError
 from mip2mcu.verify.cores import Core
-from mip2mcu.verify.decoding import IT_BLOCK_BYTES, count_instructions, it_block
+from mip2mcu.verify.decoding import IT_BLOCK_BYTES, count_instructions, it_block, may_move_stack
 from mip2mcu.verify.runners.base import RUN_SECONDS, Count
 from mip2mcu.verify.runners.image import Image, read_image
 from mip2mcu.verify.runners.semihosting import Semihosting
@@ -230,7 +230,7 @@ class _BlockCounter(_CallFollower):
 
 
 class _InstructionTracer(_CallFollower):
-    """Counts instructions one by one and watches the stack pointer; some twenty times slower.
+    """Counts instructions one by one and watches the stack pointer; some ten times slower.
 
     The hook is not called for instructions of an IT block whose condition fails. They are executed all the same (as
     no-operations), so a whole IT block is counted at its IT instruction.
@@ -238,19 +238,27 @@ class _InstructionTracer(_CallFollower):
 
     def __init__(self, machine: _Machine, functions: Mapping[str, int]) -> None:
         super().__init__(machine, functions)
-        self.conditional: dict[int, tuple[int, int]] = {}
+        self.decoded: dict[int, tuple[bool, int, range]] = {}
+        self.may_have_moved = True
         self.covered = range(0)
         machine.engine.hook_add(machine.unicorn.UC_HOOK_CODE, self.step)
 
     def add(self, engine: Any, address: int, size: int) -> None:
-        depth = self.stack_top - engine.reg_read(self.machine.sp)
-        assert self.active is not None
-        self.stacks[self.active] = max(self.stacks[self.active], depth)
-        if address in self.covered:
-            return
-        if address not in self.conditional:
-            code = bytes(engine.mem_read(address, size + IT_BLOCK_BYTES)) if self.machine.is_arm else b""
-            self.conditional[address] = it_block(code)
-        extra, extra_bytes = self.conditional[address]
-        self.instructions += 1 + extra
-        self.covered = range(address + size, address + size + extra_bytes)
+        if self.may_have_moved:
+            assert self.active is not None
+            depth = self.stack_top - engine.reg_read(self.machine.sp)
+            self.stacks[self.active] = max(self.stacks[self.active], depth)
+        if address not in self.decoded:
+            self.decoded[address] = self._decode(engine, address, size)
+        self.may_have_moved, counted, covers = self.decoded[address]
+        if address not in self.covered:
+            self.instructions += counted
+            self.covered = covers
+
+    def _decode(self, engine: Any, address: int, size: int) -> tuple[bool, int, range]:
+        """Whether the instruction may move the stack pointer, what it counts, and the addresses that this includes."""
+        code = bytes(engine.mem_read(address, size + IT_BLOCK_BYTES)) if self.machine.is_arm else b""
+        extra, extra_bytes = it_block(code)
+        first = int.from_bytes(engine.mem_read(address, 2), "little")
+        covered = range(address + size, address + size + extra_bytes)
+        return may_move_stack(first, self.machine.is_arm), 1 + extra, covered
