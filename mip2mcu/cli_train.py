@@ -138,8 +138,9 @@ def train_command(
     _introduce(tell, data, training)
     if write_model is not None:
         written = write_models(
-            training, write_model, chosen, ensemble=ensemble, subset_size=subset_size, many=yes, stages=stages
-        )
+            training, write_model, chosen, ensemble=ensemble, subset_size=subset_size, many=yes, stages=stages,
+            copies=augment, seed=seed,
+        )  # fmt: skip
         tell(f"wrote {written[0]}" + (f" and {len(written) - 1} more, one a member" if len(written) > 1 else ""))
     live = console.LiveLine()
     with stop_on_interrupt() as stopped:

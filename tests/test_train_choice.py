@@ -7,9 +7,9 @@ import numpy as np
 from mip2mcu.dataset import Dataset
 from mip2mcu.mip.solver import Solver
 from mip2mcu.parallel import executor
-from mip2mcu.progress import never
 from mip2mcu.train import train
 from mip2mcu.train.choice import WORK_LIMIT, choose
+from mip2mcu.train.clock import Clock, Course
 from mip2mcu.train.ensemble import Ensemble
 from mip2mcu.train.inn import Inn
 from mip2mcu.train.linear import KEEPS, MARGINS, Linear
@@ -23,7 +23,7 @@ def noisy(rows: int = 40, inputs: int = 5) -> Dataset:
 
 def chosen(formulation, dataset):
     with executor(1) as run:
-        return choose(formulation, dataset, Ensemble("none"), Solver(node_limit=0), run, stop=never)
+        return choose(formulation, dataset, Ensemble("none"), Solver(node_limit=0), Course(run, Clock(None)))
 
 
 def test_candidates_begin_with_the_defaults_and_keep_what_is_given():

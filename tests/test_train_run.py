@@ -15,6 +15,7 @@ from mip2mcu.decisions import Argmax, Sign, Vote
 from mip2mcu.errors import DatasetError, SolverError, UsageError
 from mip2mcu.evaluation import evaluate
 from mip2mcu.mip.solver import Solve
+from mip2mcu.stages import shaped
 from mip2mcu.train import FORMULATIONS, formulation_named, train, write_models
 from mip2mcu.train.bdnn import Bdnn
 from mip2mcu.train.bemi import Bemi
@@ -246,6 +247,12 @@ def test_models_are_written_one_a_member(tmp_path):
     assert "true_class_wins_by_margin" in several[0].read_text()
     before = [path.read_bytes() for path in several]
     assert [path.read_bytes() for path in write_models(THREE, tmp_path / "three.lp")] == before
+
+
+def test_models_are_written_with_the_copies_that_training_gets(tmp_path):
+    data = shaped(separated_data(rows=8, inputs=9, classes=2), (3, 3))
+    sizes = [write_models(data, tmp_path / f"{n}.lp", copies=n)[0].read_text().count("shortfall") for n in (0, 2)]
+    assert sizes[1] > sizes[0]
 
 
 def test_models_are_not_written_into_missing_folders(tmp_path):

@@ -27,12 +27,12 @@ import numpy as np
 from mip2mcu.dataset import Dataset
 from mip2mcu.errors import UsageError
 from mip2mcu.mip.solver import Solve, Solver, no_solve
-from mip2mcu.parallel import Context, Executor
-from mip2mcu.progress import Listener, Stop, silent
+from mip2mcu.parallel import Context
+from mip2mcu.progress import silent
 from mip2mcu.ranges import IntArray
 from mip2mcu.train.best_response import Engine
 from mip2mcu.train.box import Box, radii
-from mip2mcu.train.clock import Clock, until
+from mip2mcu.train.clock import Course, until
 from mip2mcu.train.goal import Goal
 from mip2mcu.train.inn import Inn
 from mip2mcu.train.inn_model import whole_box
@@ -48,30 +48,19 @@ START_SHARE = 0.1
 """Share of the time for the first batch's network."""
 
 
-def train_by_averaging(
-    formulation: Inn,
-    dataset: Dataset,
-    solver: Solver,
-    run: Executor,
-    *,
-    began: float,
-    listener: Listener,
-    stop: Stop,
-) -> Trained:
-    """The network of batch training; every batch is a task of ``run``. The time limit counts from ``began``.
+def train_by_averaging(formulation: Inn, dataset: Dataset, solver: Solver, course: Course) -> Trained:
+    """The network of batch training; every batch is a task of ``course``.
 
     Raises `UsageError` where no class has enough rows for validation.
     """
-    start = time.monotonic()
-    clock = Clock.of(solver, began)
+    began = time.monotonic()
     training, validation = validation_split(dataset, solver.seed)
     whole = formulation.reduced(dataset)
     rows = whole.on(dataset.rows_at(training))
     goal = formulation.goal_on(rows)
     batches = deal(dataset.labels, training, formulation.batch_rows, solver.seed, 0)
     first = _First(formulation.hidden, goal, dataset.rows_at(batches[0]), whole.on(dataset.rows_at(batches[0])), solver)
-    begun = run.map(_begin, [first], seconds=clock.left(START_SHARE), listener=listener, stop=stop)[0]
-    centre = begun.network.narrowed()
+    centre = course.step(_begin, first, START_SHARE).network.narrowed()
     goal = replace(goal, compress="none")  # the architecture is that of the first network from here on
     everything = box = whole_box(rows, centre.hidden, goal.room(rows, centre.hidden))
     best, most, records, curve = centre, -1, [], []
@@ -81,18 +70,17 @@ def train_by_averaging(
         batches = deal(dataset.labels, training, formulation.batch_rows, solver.seed, epoch)
         parts = [whole.on(dataset.rows_at(batch)) for batch in batches]
         tasks = [_batch(formulation, goal, part, len(training), box.clipped(centre), box, solver) for part in parts]
-        seconds = clock.left(1 / (len(steps) + 1 - epoch))
-        found = run.map(_solve, tasks, seconds=seconds, listener=listener, stop=stop)
+        found = course.map(_solve, tasks, 1 / (len(steps) + 1 - epoch))
         records += [replace(s, stage=f"epoch {epoch + 1}: batch {s.stage}") for one in found for s in one.solves]
         votes = [right_rows(one.network, whole, dataset, validation) for one in found]
         centre = mean_network([one.network for one in found], votes, formulation.domain)
         curve.append(right_rows(centre, whole, dataset, validation))
         if curve[-1] > most:
             best, most = centre, curve[-1]
-        if stop() or not clock.goes_on():
+        if not course.goes_on():
             break
     note = _note(len(batches), formulation.batch_rows, curve, len(validation))
-    trained = formulation.finish(dataset, whole, best, formulation.counted(best, whole, solver), start)
+    trained = formulation.finish(dataset, whole, best, formulation.counted(best, whole, solver), began)
     report = replace(trained.report, solves=(*records, *trained.report.solves), notes=(note,))
     return replace(trained, report=report)
 

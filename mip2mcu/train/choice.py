@@ -6,7 +6,6 @@ correct rows win, then fewest links, then the earlier candidate.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
@@ -16,9 +15,10 @@ import numpy as np
 from mip2mcu.dataset import Dataset
 from mip2mcu.evaluation import evaluate
 from mip2mcu.mip.solver import Solver
-from mip2mcu.parallel import Context, Executor
-from mip2mcu.progress import Listener, Progress, Stop, silent
+from mip2mcu.parallel import Context
+from mip2mcu.progress import Progress
 from mip2mcu.ranges import IntArray
+from mip2mcu.train.clock import Course
 from mip2mcu.train.ensemble import Ensemble, combined, members
 from mip2mcu.train.formulation import Formulation
 
@@ -58,18 +58,12 @@ class _Trial:
     solver: Solver
 
 
-def choose(
-    formulation: Formulation,
-    dataset: Dataset,
-    ensemble: Ensemble,
-    solver: Solver,
-    run: Executor,
-    *,
-    seconds: float | None = None,
-    listener: Listener = silent,
-    stop: Stop,
-) -> Choice:
-    """Fill in what ``formulation`` leaves open. After ``seconds`` no further candidate is tried."""
+def choose(formulation: Formulation, dataset: Dataset, ensemble: Ensemble, solver: Solver, course: Course) -> Choice:
+    """Fill in what ``formulation`` leaves open.
+
+    Every candidate has the whole time of ``course``, lest those that come later be judged by less; when it is over, no
+    further one is tried.
+    """
     if not isinstance(formulation, Open):
         return Choice(formulation)
     candidates = formulation.candidates()
@@ -77,17 +71,17 @@ def choose(
     too_few = folds < 2 or dataset.rows < ROWS_LEAST
     if len(candidates) == 1 or too_few or _too_much(dataset, ensemble):
         return Choice(candidates[0])
-    listener(Progress("options by cross-validation"))
+    course.listener(Progress("options by cross-validation"))
     splits = _folds(dataset, folds, solver.seed)
-    began = time.monotonic()
+    seconds = course.clock.left()
     scores: list[tuple[int, int]] = []
     for candidate in candidates:
         trials = [_Trial(candidate, ensemble, training, validation, solver) for training, validation in splits]
-        counts = run.map(_count, trials, seconds=seconds, listener=listener, stop=stop)
-        if stop():
+        counts = course.run.map(_count, trials, seconds=seconds, listener=course.listener, stop=course.stop)
+        if course.stop():
             return Choice(candidates[0])
         scores.append(_sum(counts))
-        if seconds is not None and time.monotonic() - began > seconds:
+        if not course.clock.goes_on():
             break
     best = max(range(len(scores)), key=lambda i: (scores[i][0], -scores[i][1], -i))
     share = 100 * scores[best][0] / dataset.rows

@@ -1,13 +1,18 @@
-"""The time of a training that is done in several steps."""
+"""A training that is done in several steps: its time, and where and for whom its tasks run."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from mip2mcu.mip.solver import Solver
-from mip2mcu.parallel import Context
-from mip2mcu.progress import Stop
+from mip2mcu.parallel import Context, Executor
+from mip2mcu.progress import Listener, Stop, never, silent
+
+Result = TypeVar("Result")
+Task = TypeVar("Task")
 
 
 @dataclass(frozen=True)
@@ -28,6 +33,31 @@ class Clock:
     def goes_on(self, least: float = 0.0) -> bool:
         """True where more than ``least`` seconds are left."""
         return self.end is None or time.monotonic() < self.end - least
+
+
+@dataclass(frozen=True)
+class Course:
+    """The way of a training through an executor: its tasks share the clock's time, ``listener`` and ``stop``."""
+
+    run: Executor
+    clock: Clock
+    listener: Listener = silent
+    stop: Stop = never
+
+    def map(
+        self, function: Callable[[Task, Context], Result], tasks: Sequence[Task], share: float = 1.0
+    ) -> list[Result]:
+        """Results in the order of ``tasks``, which have a share of the time that is left; see `Executor.map`."""
+        seconds = self.clock.left(share)
+        return self.run.map(function, tasks, seconds=seconds, listener=self.listener, stop=self.stop)
+
+    def step(self, function: Callable[[Task, Context], Result], task: Task, share: float = 1.0) -> Result:
+        """The result of a single task."""
+        return self.map(function, [task], share)[0]
+
+    def goes_on(self, least: float = 0.0) -> bool:
+        """True where nobody has stopped it and more than ``least`` seconds are left."""
+        return not self.stop() and self.clock.goes_on(least)
 
 
 def until(context: Context, share: float = 1.0) -> Stop:

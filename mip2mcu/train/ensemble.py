@@ -11,7 +11,6 @@ two rounds: every member's quick start first, so that there is a complete networ
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
@@ -26,9 +25,10 @@ from mip2mcu.errors import UsageError
 from mip2mcu.layers import Dense
 from mip2mcu.mip.solver import Solve, Solver
 from mip2mcu.network import Network
-from mip2mcu.parallel import Context, Executor
-from mip2mcu.progress import Listener, Progress, Stop
+from mip2mcu.parallel import Context
+from mip2mcu.progress import Listener, Progress
 from mip2mcu.ranges import IntArray
+from mip2mcu.train.clock import Course
 from mip2mcu.train.formulation import Formulation
 from mip2mcu.train.reduction import check_classes
 from mip2mcu.train.trained import Trained
@@ -155,25 +155,11 @@ def _against_rest(dataset: Dataset, c: int) -> Member:
     )
 
 
-def train_members(
-    formulation: Formulation,
-    parts: Members,
-    solver: Solver,
-    run: Executor,
-    *,
-    began: float,
-    listener: Listener,
-    stop: Stop,
-) -> list[Trained]:
-    """Start all parts, then search in all parts. The time limit counts from ``began`` and covers everything."""
-
-    def left() -> float | None:
-        return None if solver.time_limit is None else max(0.0, began + solver.time_limit - time.monotonic())
-
+def train_members(formulation: Formulation, parts: Members, solver: Solver, course: Course) -> list[Trained]:
+    """Start all parts, then search in all parts."""
     tasks = [_Task(formulation, part, solver, start_seconds=START_SECONDS / len(parts)) for part in parts]
-    started = run.map(_start, tasks, seconds=left(), listener=listener, stop=stop)
-    tasks = [replace(task, start=start) for task, start in zip(tasks, started, strict=True)]
-    return run.map(_search, tasks, seconds=left(), listener=listener, stop=stop)
+    started = course.map(_start, tasks)
+    return course.map(_search, [replace(task, start=start) for task, start in zip(tasks, started, strict=True)])
 
 
 def _named(context: Context, member: Member) -> Listener:

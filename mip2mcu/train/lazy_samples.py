@@ -14,17 +14,17 @@ per cent of thousands of rows are enough for the proof; on others the best respo
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from mip2mcu.dataset import Dataset
 from mip2mcu.mip.solver import Solve, Solver, no_solve
-from mip2mcu.parallel import Context, Executor
-from mip2mcu.progress import Listener, Stop
+from mip2mcu.parallel import Context
 from mip2mcu.ranges import BoolArray, IntArray
 from mip2mcu.train.best_response import Engine
-from mip2mcu.train.clock import Clock, until
+from mip2mcu.train.clock import Course, until
 from mip2mcu.train.goal import Goal, Value
 from mip2mcu.train.inn import Inn
 from mip2mcu.train.inn_search import Found, Search
@@ -46,35 +46,23 @@ LAST_SECONDS = 0.5
 """No round begins with less time."""
 
 
-def train_lazily(
-    formulation: Inn,
-    dataset: Dataset,
-    solver: Solver,
-    run: Executor,
-    *,
-    began: float,
-    listener: Listener,
-    stop: Stop,
-) -> Trained:
-    """The best network by lazy samples; each step is a task of ``run``. The time limit counts from ``began``.
+def train_lazily(formulation: Inn, dataset: Dataset, solver: Solver, course: Course) -> Trained:
+    """The best network by lazy samples; each step is a task of ``course``.
 
     Raises `NoSolutionError` where the objective needs a network without training errors and none was found.
     """
-    clock = Clock.of(solver, began)
+    began = time.monotonic()
     reduction = formulation.reduced(dataset)
-    start = _Start(formulation, dataset, solver)
-    first = run.map(_begin, [start], seconds=clock.left(START_SHARE), listener=listener, stop=stop)[0]
+    first = course.step(_begin, _Start(formulation, dataset, solver), START_SHARE)
     network = from_network(first.network, reduction).padded(formulation.hidden).ordered()
     state = _State(formulation, reduction, network, solver)
     state.note(first.report.solves)
-    while state.rounds < ROUNDS and not state.finished and not stop() and clock.goes_on(LAST_SECONDS):
-        share = ROUND_SHARE if state.grows else 1.0
-        answer = run.map(_solve, [state.task()], seconds=clock.left(share), listener=listener, stop=stop)[0]
+    while state.rounds < ROUNDS and not state.finished and course.goes_on(LAST_SECONDS):
+        answer = course.step(_solve, state.task(), ROUND_SHARE if state.grows else 1.0)
         state.take(answer)
         if state.grows and not state.finished:
             polish = _Polish(state.goal, reduction, answer.network, solver)
-            better = run.map(_polish, [polish], seconds=clock.left(POLISH_SHARE), listener=listener, stop=stop)[0]
-            state.consider(better.network)
+            state.consider(course.step(_polish, polish, POLISH_SHARE).network)
     records = state.records()
     formulation.check_fit(records[0], dataset)
     trained = formulation.finish(dataset, reduction, state.best.ordered(), records, began)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import fields, replace
+from dataclasses import dataclass, fields, replace
 from math import isfinite
 from pathlib import Path
 from typing import Any, TypeGuard
@@ -15,6 +15,7 @@ from mip2mcu.cluster import cluster_executor
 from mip2mcu.dataset import Dataset
 from mip2mcu.errors import UsageError
 from mip2mcu.files import check_replaceable, check_writable
+from mip2mcu.layers import Layer
 from mip2mcu.mip.solver import LP_MARK, OptionValue, Solver, check_solver, write_model
 from mip2mcu.network import Network
 from mip2mcu.parallel import Executor, executor, share_of_time
@@ -22,7 +23,8 @@ from mip2mcu.progress import Listener, Stop, silent, stop_on_interrupt
 from mip2mcu.stages import fit_stages, in_front, through
 from mip2mcu.train.batches import train_by_averaging
 from mip2mcu.train.checkpoints import Checkpointed, check_folder
-from mip2mcu.train.choice import choose
+from mip2mcu.train.choice import Choice, choose
+from mip2mcu.train.clock import Clock, Course
 from mip2mcu.train.ensemble import (
     Ensemble,
     Members,
@@ -134,33 +136,25 @@ def train(
     Raises `UsageError`, `DatasetError`, `SolverError` or `NoSolutionError`, each with the way out.
     """
     began = time.monotonic()
-    chosen, divided = _chosen(formulation, (ensemble, subset_size, vote), options, len(dataset.classes))
     if time_limit is None and node_limit is None:
         time_limit = DEFAULT_TIME_LIMIT
     engine = Solver(solver, time_limit, node_limit, seed, options=tuple((solver_options or {}).items()))
     check_solver(engine)
     kept = None if resume is None else check_folder(resume)
-    front = fit_stages(stages, dataset)
-    given = through(dataset, front)
-    rows = through(augmented(dataset, Augmentation(copies), seed), front) if copies else given
-    parts = members(rows, divided, many=many)
+    plan = _plan(dataset, formulation, (ensemble, subset_size, vote), options, stages, copies, seed, many)
     with stop_on_interrupt() if stop is None else nullcontext(stop) as stopped, _executor(workers, cluster) as bare:
         run = bare if kept is None else Checkpointed(bare, kept)
-        seconds = None if time_limit is None else CHOICE_SHARE * time_limit
-        choice = choose(chosen, given, divided, engine, run, seconds=seconds, listener=listener, stop=stopped)
+        course = Course(run, Clock.of(engine, began), listener, stopped)
+        choice = plan.choice(engine, course)
         chosen = choice.formulation
         if _is_divided(chosen):
-            trained = _in_batches(chosen, parts, engine, run, began, listener, stopped)
+            trained = _in_batches(chosen, plan.parts, engine, course)
         else:
-            ready = informed(chosen, rows)
-            trained = train_members(ready, parts, engine, run, began=began, listener=listener, stop=stopped)
-
-    def whole(networks: Sequence[Network]) -> Network:
-        return in_front(combined(rows, divided, networks), dataset, front)
-
-    network = whole([one.network for one in trained])
-    earlier = tuple(whole(stage) for stage in zip(*(t.earlier for t in trained), strict=True))
-    used = (*flat_options(chosen), *_described(divided, len(parts), stages, copies))
+            trained = train_members(informed(chosen, plan.rows), plan.parts, engine, course)
+    parts = plan.parts
+    network = plan.whole([one.network for one in trained])
+    earlier = tuple(plan.whole(stage) for stage in zip(*(t.earlier for t in trained), strict=True))
+    used = (*flat_options(chosen), *_described(plan.ensemble, len(parts), stages, copies))
     report = report_on(network, dataset, chosen.name, used, named_solves(parts, trained), time.monotonic() - began)
     notes = [*([choice.note] if choice.note else []), *run.notes]
     notes += dict.fromkeys(note for one in trained for note in one.report.notes)
@@ -192,17 +186,14 @@ def _is_divided(formulation: Formulation) -> TypeGuard[Inn]:
     return isinstance(formulation, Inn) and formulation.batches != "none"
 
 
-def _in_batches(
-    formulation: Inn, parts: Members, solver: Solver, run: Executor, began: float, listener: Listener, stop: Stop
-) -> list[Trained]:
+def _in_batches(formulation: Inn, parts: Members, solver: Solver, course: Course) -> list[Trained]:
     """One member after another, each with its equal share of the time that is left; its batches run side by side."""
+    in_batches = BATCH_TRAINING[formulation.batches]
     found = []
     for number, part in enumerate(parts):
-        now = time.monotonic()
-        left = None if solver.time_limit is None else began + solver.time_limit - now
-        own = solver.within(share_of_time(left, len(parts) - number, 1))
-        in_batches = BATCH_TRAINING[formulation.batches]
-        found.append(in_batches(formulation, part.dataset, own, run, began=now, listener=listener, stop=stop))
+        own = solver.within(share_of_time(course.clock.left(), len(parts) - number, 1))
+        within = replace(course, clock=Clock.of(own, time.monotonic()))
+        found.append(in_batches(formulation, part.dataset, own, within))
     return found
 
 
@@ -229,18 +220,18 @@ def write_models(
     subset_size: int = 2,
     many: bool = False,
     stages: Sequence[str] = (),
+    copies: int = 0,
     options: Mapping[str, Any] | None = None,
+    seed: int = 0,
 ) -> list[Path]:
     """Write what `train` would solve first as LP files, one a member of the ensemble; returns their paths.
 
     A single model goes to ``path``; those of an ensemble to ``path`` with a number before its suffix, in the order of
-    the members.
+    the members. Options that are left open have their defaults, and rows are not divided into batches.
     """
     path = check_writable(path)
-    chosen, divided = _chosen(formulation, (ensemble, subset_size, "margin"), options, len(dataset.classes))
-    rows = through(dataset, fit_stages(stages, dataset))
-    parts = members(rows, divided, many=many)
-    ready = informed(chosen, rows)
+    plan = _plan(dataset, formulation, (ensemble, subset_size, "margin"), options, stages, copies, seed, many)
+    parts, ready = plan.parts, informed(plan.formulation, plan.rows)
     digits = len(str(len(parts) - 1))
     places = [path]
     if len(parts) > 1:
@@ -250,6 +241,53 @@ def write_models(
     for place, part in zip(places, parts, strict=True):
         write_model(ready.build(part.dataset), place)
     return places
+
+
+@dataclass(frozen=True, eq=False)
+class _Plan:
+    """What is trained on what.
+
+    dataset   as it was given
+    front     the input stages
+    given     the data behind them
+    rows      the same, with changed copies of the rows where they are wanted
+    parts     the members' own shares of ``rows``
+    """
+
+    dataset: Dataset
+    formulation: Formulation
+    ensemble: Ensemble
+    front: tuple[Layer, ...]
+    given: Dataset
+    rows: Dataset
+    parts: Members
+
+    def choice(self, solver: Solver, course: Course) -> Choice:
+        """The formulation with its open options chosen, on the rows without copies."""
+        begun = Clock.of(solver.within(course.clock.left(CHOICE_SHARE)), time.monotonic())
+        return choose(self.formulation, self.given, self.ensemble, solver, replace(course, clock=begun))
+
+    def whole(self, networks: Sequence[Network]) -> Network:
+        """One network, stages included, of the members' ``networks``."""
+        return in_front(combined(self.rows, self.ensemble, networks), self.dataset, self.front)
+
+
+def _plan(
+    dataset: Dataset,
+    formulation: str | Formulation,
+    ensemble: tuple[str, int, str],
+    options: Mapping[str, Any] | None,
+    stages: Sequence[str],
+    copies: int,
+    seed: int,
+    many: bool,
+) -> _Plan:
+    """The plan; ``ensemble`` is its kind, subset size and vote."""
+    chosen, divided = _chosen(formulation, ensemble, options, len(dataset.classes))
+    front = fit_stages(stages, dataset)
+    given = through(dataset, front)
+    rows = through(augmented(dataset, Augmentation(copies), seed), front) if copies else given
+    return _Plan(dataset, chosen, divided, front, given, rows, members(rows, divided, many=many))
 
 
 def _chosen(
