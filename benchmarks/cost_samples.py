@@ -24,7 +24,8 @@ import numpy as np
 from benchmarks.measure import Subject, measure, model_subject
 from mip2mcu.decisions import Argmax, Sign, Vote
 from mip2mcu.export import generate
-from mip2mcu.export.costs import Entry, Item, decision_item, layer_item, pack_item, quantizer_items, taken_by
+from mip2mcu.export.cost_table import Entry
+from mip2mcu.export.costs import Item, decision_item, layer_item, pack_item, quantizer_items, taken_by
 from mip2mcu.export.layouts import Encoding
 from mip2mcu.export.options import ExportOptions
 from mip2mcu.export.planner import Candidate, Task, epilogue_kind, survey

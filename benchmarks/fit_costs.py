@@ -1,22 +1,22 @@
 """Fits the cost model of the planner: `python -m benchmarks.fit_costs --kept FILE [--quick] [--core NAME] ...`.
 
 Measures the functions of some hundred programs on every core (`benchmarks.cost_samples`), solves one least-squares
-problem a core for the instructions and one for the bytes of code, and writes mip2mcu/export/cost_table.py. All
+problem a core for the instructions and one for the bytes of code, and writes mip2mcu/export/cost_tables/CORE.json. All
 coefficients are at least 0; residuals are relative to what was measured. A part of a key with few samples is drawn
 towards the same part of its variant with other types. Every fifth program is kept out of a first fit, whose errors on
 its functions are printed; the table is fitted to all.
 
 --kept FILE keeps what was measured, a program a line: a run that is stopped goes on there. What it holds stands for
 today's code: with layouts whose text has changed start a new file. --core NAME, given once or more, takes these cores
-only, all others are then predicted as a core that is like them. --measure only measures, so that cores can take turns.
---errors prints the worst predictions of each kind of code.
+only and leaves the files of all others as they are; a core without a file is predicted as one that is like it.
+--measure only measures, so that cores can take turns. --errors prints the worst predictions of each kind of code.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 from collections.abc import Mapping, Sequence
-from hashlib import sha256
 from pathlib import Path
 from textwrap import wrap
 from typing import TypeAlias
@@ -25,8 +25,8 @@ import numpy as np
 from scipy.optimize import nnls
 
 from benchmarks.cost_samples import Case, Sample, covering, measured, promising, samples_of
-from mip2mcu.export import cost_table, find_target
-from mip2mcu.export.costs import Entry
+from mip2mcu.export import find_target
+from mip2mcu.export.cost_table import FOLDER, Entry, digest
 from mip2mcu.files import write_text
 
 CORES = (
@@ -40,8 +40,6 @@ USUAL = 6.0
 """Instructions or bytes of a part that no sample tells."""
 DISTANCE = 0.001
 """Weight of a tie of every part but the once-only ones to `USUAL`, against one sample's relative error."""
-
-_CHECKSUM = "CHECKSUM"
 
 Coefficients: TypeAlias = Mapping[str, float]
 Fit: TypeAlias = tuple[Coefficients, Coefficients, Mapping[str, int]]
@@ -156,50 +154,28 @@ def show_worst(samples: Sequence[Sample], turns: Coefficients, least: float = 0.
                 print(f"    {100 * missed[k]:6.1f} % of {samples[k].instructions}: {dict(samples[k].items[0].turns)}")
 
 
-# ---- the table -----------------------------------------------------------------------------------------------------
+# ---- the files -----------------------------------------------------------------------------------------------------
 
 
-def render(fits: Mapping[str, Fit], count: int) -> str:
-    """The text of cost_table.py."""
-    lines = [
-        f'"""Made by `python -m benchmarks.fit_costs` from {count:,} measured functions; do not edit: tests see it.',
-        "",
-        "What a part of a program takes, by core and item, see `mip2mcu.export.costs`: instructions (cycles on AVR) a",
-        "turn of each part, bytes a statement of each part, bytes of stack. Compiled by GCC 12.2 (AVR: 5.4) with -O2.",
-        f"SHA-256 of what follows: {_CHECKSUM}",
-        '"""',
-        "",
-        "from __future__ import annotations",
-        "",
-        "from collections.abc import Mapping",
-        "from typing import TypeAlias",
-        "",
-        "Parts: TypeAlias = Mapping[str, float]",
-        "",
-        "COSTS: Mapping[str, Mapping[str, tuple[Parts, Parts, int]]] = {",
-    ]
-    for core, (turns, code, stack) in fits.items():
-        lines.append(f'    "{core}": {{')
-        for key in sorted(stack):
-            lines.append(f'        "{key}": (')
-            for coefficients in (turns, code):
-                text = f"{{{_parts(coefficients, key)}}},"
-                cut = wrap(text, 118, initial_indent=12 * " ", subsequent_indent=13 * " ", break_on_hyphens=False)
-                lines += [line.replace("~", " ") for line in cut]
-            lines += [f"            {stack[key]},", "        ),"]
-        lines.append("    },")
-    table = "\n".join([*lines, "}", ""])
-    return table.replace(_CHECKSUM, checksum(table), 1)
+def render(core: str, table: Mapping[str, Entry], programs: int) -> str:
+    """The text of the file for ``core``, fitted to ``programs`` programs."""
+    items = ",\n".join(_item(key, *table[key]) for key in sorted(table))
+    head = {"core": core, "programs": programs, "sha256": digest(json.loads(f"{{{items}}}"))}
+    lines = [f"  {json.dumps(name)}: {json.dumps(value)}," for name, value in head.items()]
+    return "\n".join(["{", *lines, '  "items": {', items, "  }", "}", ""])
 
 
-def checksum(text: str) -> str:
-    """SHA-256 of cost_table.py from its first import on."""
-    return sha256(text[text.index("from __future__") :].encode()).hexdigest()
+def _item(key: str, turns: Coefficients, code: Coefficients, stack: int) -> str:
+    lines = [*_parts("instructions", turns), *_parts("bytes", code), f'      "stack": {stack}']
+    return "\n".join([f'    "{key}": {{', *lines, "    }"])
 
 
-def _parts(coefficients: Coefficients, key: str) -> str:
-    """The entries of a literal dict; "~" stands for the spaces inside, where no line may end."""
-    return ", ".join(f'"{part}": {value:.4g}'.replace(" ", "~") for part, value in _of(coefficients, key).items())
+def _parts(name: str, coefficients: Coefficients) -> list[str]:
+    """The lines of an object of numbers of four digits; "~" stands for the spaces where no line may end."""
+    parts = ", ".join(f'"{part}": {value + 0.0:.4g}'.replace(" ", "~") for part, value in coefficients.items())
+    indents = {"initial_indent": 6 * " ", "subsequent_indent": (len(name) + 11) * " "}
+    lines = wrap(f'"{name}":~{{{parts}}},', 118, **indents, break_on_hyphens=False)
+    return [line.replace("~", " ") for line in lines]
 
 
 def collect(core: str, kept: Path, *, quick: bool = False, workers: int | None = None) -> list[list[Sample]]:
@@ -223,8 +199,6 @@ def main() -> None:
     parser.add_argument("--measure", action="store_true", help="measure only; nothing is written")
     parser.add_argument("--errors", action="store_true", help="print the worst predictions of each kind of code")
     arguments = parser.parse_args()
-    fits: dict[str, Fit] = {}
-    count = 0
     for core in arguments.core or CORES:
         programs = collect(core, arguments.kept, quick=arguments.quick, workers=arguments.workers)
         print(f"{core}: {len(programs)} programs", flush=True)
@@ -232,12 +206,11 @@ def main() -> None:
             continue
         check(programs)
         samples = [sample for program in programs for sample in program]
-        fits[core] = fitted(samples)
-        count += len(samples)
+        found = fitted(samples)
         if arguments.errors:
-            show_worst(samples, fits[core][0])
-    if not (arguments.quick or arguments.measure):
-        write_text(Path(cost_table.__file__), render(fits, count))
+            show_worst(samples, found[0])
+        if not arguments.quick:
+            write_text(Path(str(FOLDER / f"{core}.json")), render(core, entries(*found), len(programs)))
 
 
 if __name__ == "__main__":

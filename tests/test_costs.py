@@ -1,19 +1,21 @@
-"""The cost model: what it predicts, what of, and that its table is the fit's and nobody else's."""
+"""The cost model: what it predicts, what of, and that its tables are the fit's and nobody else's."""
 
 from __future__ import annotations
 
+import json
 import shutil
-from hashlib import sha256
 from importlib.util import find_spec
-from pathlib import Path
 
 import pytest
 
+from benchmarks.fit_costs import render
 from benchmarks.kernel_tasks import network_task
 from benchmarks.measure import Model, measure_models
-from mip2mcu.export import TARGETS, ExportOptions, cost_table, generate, inspect
-from mip2mcu.export.cost_table import COSTS
+from mip2mcu.errors import ExportError
+from mip2mcu.export import TARGETS, ExportOptions, generate, inspect
+from mip2mcu.export.cost_table import CORES, FOLDER, costs_on, read_table
 from mip2mcu.export.costs import Cost, Item, core_of, cost, taken_by
+from mip2mcu.export.program import planning
 from tests.cnns import lenet, pen
 from tests.conftest import require
 
@@ -29,10 +31,63 @@ PROGRAMS = {
 }
 
 
-def test_the_table_is_as_the_fit_has_written_it():
-    text = Path(cost_table.__file__).read_text(encoding="utf-8")
-    head, imports, rest = text.partition("from __future__")
-    assert sha256((imports + rest).encode()).hexdigest() in head
+# ---- the files -----------------------------------------------------------------------------------------------------
+
+
+def text_of(core):
+    return (FOLDER / f"{core}.json").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("core", CORES)
+def test_the_fit_writes_exactly_these_files(core):
+    text = text_of(core)
+    assert render(core, costs_on(core), json.loads(text)["programs"]) == text
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ('"class": 21.02', '"class": 21.03'),
+        ('"class": 21.02', '"class": "21.02"'),
+        ('"class": 21.02', '"class": NaN'),
+        ('"class": 21.02, ', ""),
+        ('"stack": 16', '"stack": -16'),
+        ('"stack": 16', '"stock": 16'),
+        ('"core": "avr"', '"core": "cortex-m0"'),
+        ('"items": {', '"items": ['),
+        ("{", ""),
+    ],
+)
+def test_a_file_that_was_changed_is_refused_with_the_way_to_write_it(old, new):
+    text = text_of("avr")
+    assert old in text
+    with pytest.raises(ExportError, match=r"cost table of avr is not as it was written: .* -m benchmarks.fit_costs"):
+        read_table(text.replace(old, new, 1), "avr")
+
+
+def test_a_file_is_the_same_with_other_line_ends():
+    assert read_table(text_of("avr").replace("\n", "\r\n"), "avr") == costs_on("avr")
+
+
+PREDICTIONS = {
+    "cortex-m0": [(1101, 2115, 168), (6182, 894, 292)],
+    "cortex-m4": [(742, 2255, 160), (3607, 1005, 316)],
+    "rv32imc": [(855, 2479, 104), (4607, 1355, 340)],
+    "rv32ec": [(890, 2508, 120), (117313, 1502, 344)],
+    "avr": [(2223, 3323, 88), (31040, 1829, 224)],
+}
+"""Instructions, flash and RAM of a network with 64 inputs and of a small convolutional one; a new fit changes them."""
+
+
+@pytest.mark.parametrize("core", PREDICTIONS)
+def test_these_files_predict_these_figures(core):
+    networks = (network_task(64, 0.25, "few", "8-bit").network, pen())
+    options = ExportOptions()
+    plans = [planning(network, TARGETS[core], options).plan(options) for network in networks]
+    assert [(plan.instructions, plan.flash, plan.ram) for plan in plans] == PREDICTIONS[core]
+
+
+# ---- predictions ---------------------------------------------------------------------------------------------------
 
 
 def test_predictions_are_within_a_tenth_of_the_count_on_cortex_m0():
@@ -48,7 +103,7 @@ def test_predictions_are_within_a_tenth_of_the_count_on_cortex_m0():
     assert {name: share for name, share in missed.items() if abs(share) > WITHIN} == {}
 
 
-@pytest.mark.parametrize("target", sorted(COSTS))
+@pytest.mark.parametrize("target", CORES)
 def test_every_layout_of_dense_layers_and_convolutions_has_a_cost(target):
     networks = [network_task(64, 0.25, *kind).network for kind in (("ternary", "binary"), ("few", "8-bit"))]
     for network in (*networks, pen()):
@@ -67,7 +122,7 @@ def test_convolutions_are_compared_by_what_they_take():
 
 def test_targets_that_were_not_measured_are_predicted_as_one_that_was():
     assert core_of(TARGETS["cortex-m"]) == core_of(TARGETS["cortex-m0plus"]) == "cortex-m0"
-    assert {core_of(target) for target in TARGETS.values()} == set(COSTS)
+    assert {core_of(target) for target in TARGETS.values()} == set(CORES)
 
 
 def test_the_choice_is_the_same_every_time():

@@ -8,23 +8,22 @@ takes is fitted to measurements:
     code bytes   = sum over items and parts of  statements * bytes a statement
     stack        = most of all items, tensors and sums on the stack beside it
 
-The coefficients are in `mip2mcu.export.cost_table`, one table a core, as compiled by gcc with -O2; the program that
-measures and fits is benchmarks/fit_costs.py, and the benchmarks compare predictions with measurements.
+The coefficients are in ``cost_tables/``, a file a core, see `mip2mcu.export.cost_table`. The program that measures and
+fits is benchmarks/fit_costs.py, and the benchmarks compare predictions with measurements.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TypeAlias
 
-from mip2mcu.export.cost_table import COSTS
+from mip2mcu.export.cost_table import CORES, Entry, costs_on
 from mip2mcu.export.deciding import DecisionProgram
 from mip2mcu.export.layouts import Lowered
 from mip2mcu.export.quantizing import QuantizerProgram
 from mip2mcu.export.targets import Target
 
-_CORES = {
+_STAND_INS = {
     "cortex-m": "cortex-m0",
     "cortex-m0plus": "cortex-m0",
     "cortex-m3": "cortex-m4",
@@ -35,8 +34,6 @@ _CORES = {
     "generic": "cortex-m0",
 }
 """What targets that were not measured themselves are predicted as."""
-Entry: TypeAlias = tuple[Mapping[str, float], Mapping[str, float], int]
-"""Of a key: instructions a turn and bytes a statement of each part, bytes of stack."""
 _TYPES = ("uint8_t", "int8_t", "int16_t", "uint32_t")
 
 
@@ -63,7 +60,7 @@ NOTHING = Cost(0.0, 0.0, 0)
 
 def core_of(target: Target) -> str:
     """The core whose coefficients predict code for ``target``."""
-    return target.name if target.name in COSTS else _CORES.get(target.name, target.name)
+    return target.name if target.name in CORES else _STAND_INS.get(target.name, target.name)
 
 
 def layer_item(lowered: Lowered, epilogue: str, input_type: str, target: Target) -> Item:
@@ -110,7 +107,7 @@ def quantizer_items(quantizer: QuantizerProgram) -> tuple[Item, ...]:
 
 def cost(item: Item, target: Target) -> Cost | None:
     """What ``item`` takes on ``target``; None where nothing like it was measured."""
-    return taken_by(item, COSTS.get(core_of(target), {}))
+    return taken_by(item, costs_on(core_of(target)))
 
 
 def taken_by(item: Item, table: Mapping[str, Entry]) -> Cost | None:
