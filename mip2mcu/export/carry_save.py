@@ -329,8 +329,6 @@ def plan_blocks(words: int, masks: int, column_high: int, code_limit: int) -> tu
     return min(fitting or candidates[:1], key=_row_cost)
 
 
-
-
 def _cut(words: int, size: int, masks: int, column_high: int) -> tuple[Block, ...]:
     count, rest = divmod(words, size)
     blocks = (Block(schedule(size, masks, column_high), count),)

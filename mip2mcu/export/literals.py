@@ -140,6 +140,6 @@ def unsigned_column(name: str, values: IntArray, *, comment: str = "") -> Column
     return Table(name, c_type, tuple(int(v) for v in values), comment=comment)
 
 
-def tables_in(*columns: Column) -> tuple[Table, ...]:
-    """The tables among ``columns``, in order."""
+def tables_in(*columns: Column | None) -> tuple[Table, ...]:
+    """The tables among ``columns``, in order; None where a layer has no such column."""
     return tuple(entry for entry in columns if isinstance(entry, Table))

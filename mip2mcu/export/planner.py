@@ -18,14 +18,14 @@ from math import prod
 
 from mip2mcu.errors import ExportError
 from mip2mcu.export.costs import NOTHING, Cost, cost, layer_item, pack_item
-from mip2mcu.export.layouts import LAYOUTS, Encoding, LayerContext, Layout, Lowered, Work
+from mip2mcu.export.layouts import LAYOUTS, Encoding, Kind, LayerContext, Layout, Lowered, Work, kind_of
 from mip2mcu.export.layouts.compressed import CompressedLayout
 from mip2mcu.export.literals import TYPE_BYTES
 from mip2mcu.export.options import AUTO, ExportOptions, Goal
 from mip2mcu.export.packing import words_for
 from mip2mcu.export.scratch import MEMORY_TYPES, entries_by_type, scratch_bytes
 from mip2mcu.export.targets import Target
-from mip2mcu.layers import Activation, Dense, Layer
+from mip2mcu.layers import Activation, Layer
 
 
 @dataclass(frozen=True)
@@ -65,6 +65,7 @@ class Candidate:
 
     compact      small code is preferred to fast code
     refusal      a clause that follows the layout's name; a sentence where a sum ``overflows``
+    is_of_another_kind    the layout is for other layers: of no interest where layouts for such layers refuse as well
     """
 
     layout: str
@@ -73,11 +74,7 @@ class Candidate:
     cost: Cost | None = None
     refusal: str = ""
     overflows: bool = False
-
-    @property
-    def is_of_another_kind(self) -> bool:
-        """The layout is for another kind of layer: of no interest where layouts for this kind refuse as well."""
-        return self.refusal.endswith(("layers only", "convolutions only", "filters only"))
+    is_of_another_kind: bool = False
 
     @property
     def title(self) -> str:
@@ -153,15 +150,23 @@ def survey(task: Task, options: ExportOptions) -> list[Candidate]:
 def _surveyed(layout: Layout, task: Task, kinds: tuple[bool, ...]) -> list[Candidate]:
     """``layout`` in each of ``kinds`` of code that differ, or its refusal."""
     try:
-        refusal = layout.accepts(task.layer, task.context)
-        if refusal is not None:
-            return [Candidate(layout.name, refusal=refusal)]
+        refused = _refused(layout, task)
+        if refused is not None:
+            return [refused]
         variants = [(compact, _lower(layout, task, compact)) for compact in kinds]
     except ExportError as error:
         return [Candidate(layout.name, refusal=str(error), overflows=True)]
     if len(variants) == 2 and variants[0][1].profile == variants[1][1].profile:
         variants = [(False, variants[0][1])]
     return [_checked(Candidate(layout.name, compact, lowered), task) for compact, lowered in variants]
+
+
+def _refused(layout: Layout, task: Task) -> Candidate | None:
+    """Why ``layout`` is not for the layer; None where it is."""
+    if layout.kind is not kind_of(task.layer):
+        return Candidate(layout.name, refusal=f"takes {layout.kind.value} only", is_of_another_kind=True)
+    refusal = layout.accepts(task.layer, task.context)
+    return None if refusal is None else Candidate(layout.name, refusal=refusal)
 
 
 def priced(candidate: Candidate, task: Task, written: Encoding) -> Candidate:
@@ -185,13 +190,9 @@ def _checked(candidate: Candidate, task: Task) -> Candidate:
     arrays += [(f"the array {area.name}", area.length, area.bytes) for area in lowered.work]
     arrays += [("a table", 0, table.bytes) for table in lowered.tables]  # read through pointers, whatever their length
     for what, length, size in arrays:
-        refusal = ""
-        if target.object_limit is not None and size > target.object_limit:
-            refusal = f"needs {what} of {size} bytes, an array of {target.name} has at most {target.object_limit}"
-        elif length > target.index_limit:
-            refusal = f"needs {what} of {length} elements, an index of {target.name} counts to {target.index_limit}"
-        if refusal:
-            return Candidate(candidate.layout, candidate.compact, refusal=refusal)
+        excess = target.excess(length, size)
+        if excess:
+            return Candidate(candidate.layout, candidate.compact, refusal=f"needs {what} of {excess}")
     return candidate
 
 
@@ -208,8 +209,8 @@ def _named(task: Task, options: ExportOptions) -> tuple[dict[str, Layout], tuple
         return LAYOUTS, kinds
     if name not in LAYOUTS:
         raise ExportError(f"there is no layout {name!r}: choose one of {', '.join(LAYOUTS)}")
-    by_itself = options.names_layer(task.context.index)
-    if not (by_itself or isinstance(task.layer, Dense)) and LAYOUTS[name].accepts(task.layer, task.context):
+    keeps_own = kind_of(task.layer) is not Kind.DENSE and not options.names_layer(task.context.index)
+    if keeps_own and _refused(LAYOUTS[name], task):
         return LAYOUTS, kinds
     return {name: LAYOUTS[name]}, kinds
 

@@ -62,6 +62,14 @@ class Target:
         """Largest value of `index_type`."""
         return 2**16 - 1 if self.int_bits < 32 else 2**32 - 1
 
+    def excess(self, elements: int, size: int) -> str:
+        """In words, what an array of ``elements`` and of ``size`` bytes exceeds here; empty where it fits."""
+        if self.object_limit is not None and size > self.object_limit:
+            return f"{size} bytes, an array of {self.name} has at most {self.object_limit}"
+        if elements > self.index_limit:
+            return f"{elements} elements, an index of {self.name} counts to {self.index_limit}"
+        return ""
+
     @property
     def declared_limit(self) -> int:
         """Most bytes of an array that every compiler for it takes: pointers may be as wide as ``int``."""

@@ -6,7 +6,7 @@ name in the tests' list of layouts, which compares it with the reference on rand
 
 from __future__ import annotations
 
-from mip2mcu.export.layouts.base import Binary, Encoding, LayerContext, Layout, Lowered, Work
+from mip2mcu.export.layouts.base import Binary, Encoding, Kind, LayerContext, Layout, Lowered, Work, kind_of
 from mip2mcu.export.layouts.bit_columns import BitColumnsLayout
 from mip2mcu.export.layouts.bit_planes import BitPlanesLayout
 from mip2mcu.export.layouts.compressed import CompressedLayout
@@ -51,4 +51,6 @@ LAYOUTS: dict[str, Layout] = {
 FIXED_STEPS = frozenset(LAYOUTS) - {"conv", "conv_dsp", "pool", "filter"}
 """Layouts whose code runs the same steps whatever the inputs are: no loop and no branch depends on one."""
 
-__all__ = ["FIXED_STEPS", "LAYOUTS", "Binary", "Encoding", "LayerContext", "Layout", "Lowered", "Work"]
+__all__ = [
+    "FIXED_STEPS", "LAYOUTS", "Binary", "Encoding", "Kind", "LayerContext", "Layout", "Lowered", "Work", "kind_of",
+]  # fmt: skip

@@ -18,7 +18,8 @@ from mip2mcu.errors import ExportError
 from mip2mcu.export.literals import TYPE_BYTES, Table, accumulator_type
 from mip2mcu.export.options import UNROLL_BYTES
 from mip2mcu.export.targets import Target
-from mip2mcu.layers import Activation, Layer, Shape
+from mip2mcu.filters import Edges, Smooth
+from mip2mcu.layers import Activation, Conv2d, Dense, Layer, Shape
 from mip2mcu.ranges import IntArray
 
 
@@ -36,6 +37,15 @@ class Binary(Enum):
 
     ZERO_ONE = "0 and 1"
     MINUS_PLUS = "-1 and +1"
+
+
+class Kind(Enum):
+    """What layers do, as layouts say what they take."""
+
+    DENSE = "dense layers"
+    CONVOLUTION = "convolutions"
+    POOLING = "pooling layers"
+    FILTER = "filters"
 
 
 @dataclass(frozen=True)
@@ -123,11 +133,6 @@ class Lowered:
         """Flash that the tables take."""
         return sum(table.bytes for table in self.tables)
 
-    @property
-    def weight_bytes(self) -> int:
-        """Flash that the weights take, as tables or as code."""
-        return self.table_bytes + self.code_bytes
-
 
 class Layout(Protocol):
     """One way to hold a layer's weights."""
@@ -139,6 +144,10 @@ class Layout(Protocol):
     @property
     def summary(self) -> str:
         """One line for a table of layouts."""
+
+    @property
+    def kind(self) -> Kind:
+        """What it takes; `accepts` and `lower` are never given anything else."""
 
     def accepts(self, layer: Layer, context: LayerContext) -> str | None:
         """None where `lower` works, else the reason why not (a clause that follows "it")."""
@@ -177,6 +186,15 @@ def product_turns(products: int, context: LayerContext) -> dict[str, int]:
 def _mean_bits(low: int, high: int, binary: Binary | None) -> float:
     values = (-1, 1) if binary is Binary.MINUS_PLUS else range(low, high + 1)
     return sum(max(1, (x % 2**32).bit_length()) for x in values) / len(values)
+
+
+def kind_of(layer: Layer) -> Kind:
+    """What ``layer`` does."""
+    if isinstance(layer, Dense):
+        return Kind.DENSE
+    if isinstance(layer, Conv2d):
+        return Kind.CONVOLUTION
+    return Kind.FILTER if isinstance(layer, Smooth | Edges) else Kind.POOLING
 
 
 def input_kind(low: IntArray, high: IntArray) -> Binary | None:

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mip2mcu.export.carry_save import Step, adds, plane_name, turn
-from mip2mcu.export.layouts.base import Encoding, LayerContext, Lowered, Profile, sum_type
+from mip2mcu.export.layouts.base import Encoding, Kind, LayerContext, Lowered, Profile, sum_type
 from mip2mcu.export.layouts.sign_planes import Planes, split
 from mip2mcu.export.literals import Table
 from mip2mcu.layers import Activation, Dense, Layer
@@ -78,12 +78,12 @@ class BitColumnsLayout:
     """One bit a weight for the sign and one a bit of magnitude, units side by side."""
 
     name = "bit_columns"
+    kind = Kind.DENSE
     summary = "sign units behind binary inputs: all units at once, input by input, no sum across a word"
 
     def accepts(self, layer: Layer, context: LayerContext) -> str | None:
         """Takes dense layers of sign units with inputs of 0 and 1, or of -1 and +1, and weights of up to 3 bits."""
-        if not isinstance(layer, Dense):
-            return "takes dense layers only"
+        assert isinstance(layer, Dense)
         if context.binary is None:
             low, high = context.input_low.min(), context.input_high.max()
             return f"takes binary inputs only, these lie in {low}..{high}"

@@ -18,7 +18,7 @@ from typing import TypeAlias
 import numpy as np
 
 from mip2mcu.export.carry_save import COLUMN_LIMIT, Block, Schedule, adds, plan_blocks, row_parts, schedule
-from mip2mcu.export.layouts.base import Encoding, LayerContext, Lowered, Profile, sum_type
+from mip2mcu.export.layouts.base import Encoding, Kind, LayerContext, Lowered, Profile, sum_type
 from mip2mcu.export.layouts.bit_planes_bytes import BytesDetails, lower_bytes
 from mip2mcu.export.layouts.sign_planes import Planes, Windows, split, windows
 from mip2mcu.export.literals import Column, Table, column, tables_in, unsigned_column, word_table
@@ -151,12 +151,12 @@ class BitPlanesLayout:
     """One bit a weight for the sign and one a bit of magnitude."""
 
     name = "bit_planes"
+    kind = Kind.DENSE
     summary = "binary inputs only: XOR, AND and population count, 32 inputs at a time"
 
     def accepts(self, layer: Layer, context: LayerContext) -> str | None:
         """Takes dense layers with inputs of 0 and 1, or of -1 and +1, and weights of up to 12 bits."""
-        if not isinstance(layer, Dense):
-            return "takes dense layers only"
+        assert isinstance(layer, Dense)
         if context.binary is None:
             low, high = context.input_low.min(), context.input_high.max()
             return f"takes binary inputs only, these lie in {low}..{high}"
@@ -177,7 +177,7 @@ class BitPlanesLayout:
             partial=partial,
             description=planes.description,
             reads=Encoding.BITS,
-            tables=tables_in(details.planes, details.first or "", details.offset),
+            tables=tables_in(details.planes, details.first, details.offset),
             details=details,
             sum_low=low,
             sum_high=high,

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from mip2mcu.export.flash import fetch_supports
-from mip2mcu.export.layouts.base import Encoding, LayerContext, Lowered, Profile, product_turns, sum_type
-from mip2mcu.export.layouts.lists import first_column, loop_type
+from mip2mcu.export.layouts.base import Encoding, Kind, LayerContext, Lowered, Profile, product_turns, sum_type
+from mip2mcu.export.layouts.lists import first_bytes, first_column, first_inputs, loop_type
 from mip2mcu.export.layouts.rice import RiceCode, best_code, by_frequency, from_chunks, to_chunks
 from mip2mcu.export.literals import Column, Table, column, table, tables_in, unsigned_column
 from mip2mcu.layers import Dense, Layer
@@ -61,10 +61,10 @@ class Compressed:
 
 def compress(weights: IntArray) -> Compressed:
     """``weights`` (units, inputs) in codes, counted from input 0 or from each unit's first: what is smaller."""
-    starts = np.where(weights.any(axis=1), (weights != 0).argmax(axis=1), 0)
+    starts = first_inputs(weights)
     plain, shifted = _compress(weights, np.zeros_like(starts)), _compress(weights, starts)
     saved = (len(plain.bits) - len(shifted.bits)) // 8
-    return shifted if saved > len(starts) * (1 if starts.max() <= 255 else 2) else plain
+    return shifted if saved > first_bytes(starts) else plain
 
 
 def _compress(weights: IntArray, first: IntArray) -> Compressed:
@@ -124,11 +124,11 @@ class CompressedLayout:
 
     name: str = "compressed"
     summary: str = "gaps and values of non-zero weights in bits, near the entropy: the smallest, and slow"
+    kind = Kind.DENSE
 
     def accepts(self, layer: Layer, context: LayerContext) -> str | None:
         """Takes dense layers whose non-zero weights have few values."""
-        if not isinstance(layer, Dense):
-            return "takes dense layers only"
+        assert isinstance(layer, Dense)
         count = int(np.count_nonzero(np.unique(layer.weights)))
         return None if count <= VALUE_LIMIT else f"takes at most {VALUE_LIMIT} values of weights, these have {count}"
 
@@ -141,7 +141,7 @@ class CompressedLayout:
         product = sum_type(int(ends.min()), int(ends.max()), context)
         packed = compress(layer.weights)
         details = _details(packed, layer, context, product)
-        tables = tables_in(details.first or "", details.counts, details.values or "", details.codes, details.bias)
+        tables = tables_in(details.first, details.counts, details.values, details.codes, details.bias)
         return Lowered(
             layout=self.name,
             partial="compressed_words" if details.codes.c_type == "uint16_t" else "compressed_bits",

@@ -18,7 +18,17 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from mip2mcu.export.fusing import PooledConv2d
-from mip2mcu.export.layouts.base import Binary, Encoding, LayerContext, Lowered, Profile, Work, product_turns, sum_type
+from mip2mcu.export.layouts.base import (
+    Binary,
+    Encoding,
+    Kind,
+    LayerContext,
+    Lowered,
+    Profile,
+    Work,
+    product_turns,
+    sum_type,
+)
 from mip2mcu.export.layouts.pool import Division, exact_division
 from mip2mcu.export.literals import Column, Table, accumulator_type, column, count_type, table, tables_in, value_type
 from mip2mcu.export.targets import Target
@@ -183,11 +193,12 @@ class ConvLayout:
     """One int8_t (or int16_t) a weight."""
 
     name = "conv"
+    kind = Kind.CONVOLUTION
     summary = "convolutions: one int8_t a weight, int16_t where a weight needs it"
 
     def accepts(self, layer: Layer, context: LayerContext) -> str | None:
         """Takes every convolution."""
-        return None if isinstance(layer, Conv2d) else "takes convolutions only"
+        return None
 
     def lower(self, layer: Layer, context: LayerContext) -> Lowered:
         """The layer as a table of weights, one output channel behind the other."""

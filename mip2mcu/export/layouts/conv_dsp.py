@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from mip2mcu.export.layouts.base import LayerContext, Lowered
+from mip2mcu.export.layouts.base import Kind, LayerContext, Lowered
 from mip2mcu.export.layouts.conv import lower_convolution
 from mip2mcu.layers import Conv2d, Layer
 
@@ -24,12 +24,12 @@ class ConvDspLayout:
     """Two products an instruction; needs more memory than `ConvLayout`."""
 
     name = "conv_dsp"
+    kind = Kind.CONVOLUTION
     summary = "convolutions by SMLAD, input rows as int16_t: cores with DSP instructions"
 
     def accepts(self, layer: Layer, context: LayerContext) -> str | None:
         """Takes convolutions with weights of 8 bits and 2 to 8 columns, on cores that have the instructions."""
-        if not isinstance(layer, Conv2d):
-            return "takes convolutions only"
+        assert isinstance(layer, Conv2d)
         if not context.target.has_dsp:
             return "needs a core with DSP instructions"
         columns = layer.weights.shape[3]

@@ -15,13 +15,15 @@ from dataclasses import dataclass
 import numpy as np
 
 from mip2mcu.export.flash import fetch_supports
-from mip2mcu.export.layouts.base import Encoding, LayerContext, Lowered, Profile, product_turns, sum_type
+from mip2mcu.export.layouts.base import Encoding, Kind, LayerContext, Lowered, Profile, product_turns, sum_type
 from mip2mcu.export.layouts.bridges import STEP_LIMIT
 from mip2mcu.export.layouts.lists import (
     UNROLL,
     compares_pointers,
     count_table,
+    first_bytes,
     first_column,
+    first_inputs,
     loop_type,
     run_turns,
     wide_turns,
@@ -62,11 +64,11 @@ class Csr8Layout:
 
     name: str = "csr8"
     summary: str = "one 8-bit step and one 8-bit magnitude a non-zero weight"
+    kind = Kind.DENSE
 
     def accepts(self, layer: Layer, context: LayerContext) -> str | None:
         """Takes dense layers whose magnitudes fit 8 bits."""
-        if not isinstance(layer, Dense):
-            return "takes dense layers only"
+        assert isinstance(layer, Dense)
         limit = int(np.abs(layer.weights).max())
         return None if limit <= MAGNITUDE_LIMIT else f"takes magnitudes up to {MAGNITUDE_LIMIT}, these reach {limit}"
 
@@ -86,7 +88,7 @@ class Csr8Layout:
             partial="csr8",
             description="sparse weights, an 8-bit step and an 8-bit magnitude each",
             reads=Encoding.VALUES,
-            tables=tables_in(details.first or "", details.counts, details.entries, details.bias),
+            tables=tables_in(details.first, details.counts, details.entries, details.bias),
             details=details,
             sum_low=sum_low,
             sum_high=sum_high,
@@ -125,12 +127,11 @@ def _profile(units: int, details: CsrDetails, context: LayerContext) -> Profile:
 
 def _smaller(weights: IntArray) -> tuple[list[list[int]], IntArray]:
     """The runs, two a unit, counted from input 0 or from each unit's first: what is smaller; and those first inputs."""
-    starts = np.where(weights.any(axis=1), (weights != 0).argmax(axis=1), 0)
+    starts = first_inputs(weights)
     plain, shifted = ([run for row, start in zip(weights, first, strict=True) for run in _row_runs(row, int(start))]
                       for first in (np.zeros_like(starts), starts))  # fmt: skip
     saved = sum(map(len, plain)) - sum(map(len, shifted))
-    table = len(starts) * (1 if starts.max() <= 255 else 2)
-    return (shifted, starts) if saved > table else (plain, np.zeros_like(starts))
+    return (shifted, starts) if saved > first_bytes(starts) else (plain, np.zeros_like(starts))
 
 
 def _row_runs(row: IntArray, first: int) -> list[list[int]]:

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mip2mcu.export.flash import fetch_supports
-from mip2mcu.export.layouts.base import Encoding, LayerContext, Lowered, Profile, product_turns, sum_type
+from mip2mcu.export.layouts.base import Encoding, Kind, LayerContext, Lowered, Profile, product_turns, sum_type
 from mip2mcu.export.literals import SIGNED, Column, Table, accumulator_type, column, table, tables_in
 from mip2mcu.export.targets import Target
 from mip2mcu.layers import Dense, Layer
@@ -57,11 +57,12 @@ class DenseLayout:
     """One int8_t (or int16_t) a weight."""
 
     name = "dense"
+    kind = Kind.DENSE
     summary = "one int8_t a weight, int16_t where a weight needs it"
 
     def accepts(self, layer: Layer, context: LayerContext) -> str | None:
         """Takes every dense layer."""
-        return None if isinstance(layer, Dense) else "takes dense layers only"
+        return None
 
     def lower(self, layer: Layer, context: LayerContext) -> Lowered:
         """The layer as a table of weights, row by row."""

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mip2mcu.export.layouts.base import Encoding, LayerContext, Lowered, Profile, sum_type
+from mip2mcu.export.layouts.base import Encoding, Kind, LayerContext, Lowered, Profile, sum_type
 from mip2mcu.export.literals import Column, Table, column, tables_in, value_type, word_table
 from mip2mcu.layers import Dense, Layer
 from mip2mcu.ranges import IntArray, prefix_range, sum_range
@@ -62,12 +62,12 @@ class DenseDspLayout:
     """Two units a pass, two products an instruction."""
 
     name = "dense_dsp"
+    kind = Kind.DENSE
     summary = "one byte a weight, two units at once by SMLAD: cores with DSP instructions"
 
     def accepts(self, layer: Layer, context: LayerContext) -> str | None:
         """Takes dense layers with weights and inputs of 8 bits, on cores that have the instructions."""
-        if not isinstance(layer, Dense):
-            return "takes dense layers only"
+        assert isinstance(layer, Dense)
         if not context.target.has_dsp:
             return "needs a core with DSP instructions"
         if layer.weights.shape[1] < _STEP_INPUTS:

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from mip2mcu.export.layouts.base import Encoding, LayerContext, Lowered, Profile, Work
+from mip2mcu.export.layouts.base import Encoding, Kind, LayerContext, Lowered, Profile, Work
 from mip2mcu.export.literals import accumulator_type, count_type
-from mip2mcu.filters import Edges, Smooth
+from mip2mcu.filters import Edges
 from mip2mcu.layers import Layer, Shape
 
 
@@ -70,11 +70,12 @@ class FilterLayout:
     """Filters, computed where they stand."""
 
     name = "filter"
+    kind = Kind.FILTER
     summary = "smoothing and edges of images and series, by additions"
 
     def accepts(self, layer: Layer, context: LayerContext) -> str | None:
         """Takes every filter."""
-        return None if isinstance(layer, Smooth | Edges) else "takes filters only"
+        return None
 
     def lower(self, layer: Layer, context: LayerContext) -> Lowered:
         """The filter as loops over its rows or blocks."""

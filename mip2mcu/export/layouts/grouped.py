@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mip2mcu.export.flash import fetch_supports
-from mip2mcu.export.layouts.base import Encoding, LayerContext, Lowered, Profile, sum_type
+from mip2mcu.export.layouts.base import Encoding, Kind, LayerContext, Lowered, Profile, sum_type
 from mip2mcu.export.layouts.list_ranges import level_range, running_range
 from mip2mcu.export.layouts.lists import (
     Coding,
@@ -39,6 +39,7 @@ class GroupedLayout:
 
     name: str
     coding: Coding
+    kind = Kind.DENSE
 
     @property
     def summary(self) -> str:
@@ -47,8 +48,7 @@ class GroupedLayout:
 
     def accepts(self, layer: Layer, context: LayerContext) -> str | None:
         """Takes dense layers with few different magnitudes of weights."""
-        if not isinstance(layer, Dense):
-            return "takes dense layers only"
+        assert isinstance(layer, Dense)
         count = len(magnitudes(layer.weights))
         if count <= MAGNITUDE_LIMIT:
             return None

@@ -25,7 +25,7 @@ import numpy as np
 
 from mip2mcu.export.layouts.base import LayerContext
 from mip2mcu.export.layouts.bridges import Runs, bridged
-from mip2mcu.export.literals import Column, Table, column, unsigned_column
+from mip2mcu.export.literals import Column, Table, column, tables_in, unsigned_column
 from mip2mcu.export.targets import Target
 from mip2mcu.layers import Dense
 from mip2mcu.ranges import IntArray
@@ -105,7 +105,7 @@ class Lists:
     @property
     def tables(self) -> tuple[Table, ...]:
         """Tables in order of emission."""
-        return (*((self.first,) if isinstance(self.first, Table) else ()), self.counts, self.entries)
+        return tables_in(self.first, self.counts, self.entries)
 
     @property
     def bytes(self) -> int:
@@ -241,7 +241,7 @@ def factors(levels: tuple[int, ...]) -> tuple[int, ...]:
 def build_lists(weights: IntArray, levels: tuple[int, ...], coding: Coding, context: LayerContext) -> Lists:
     """The runs of ``weights`` (units, inputs), counted from input 0 or from each unit's first: what is smaller."""
     rows = _runs_by_value(weights, levels)
-    starts = np.where(weights.any(axis=1), (weights != 0).argmax(axis=1), 0)
+    starts = first_inputs(weights)
     candidates = [_write(rows, levels, coding, np.zeros_like(starts), context)]
     if coding is not Coding.INDEX16 and starts.any():
         candidates.append(_write(rows, levels, coding, starts, context))
@@ -313,6 +313,16 @@ def count_table(counts: IntArray, context: LayerContext) -> Table:
     c_type = "uint8_t" if counts.max() <= 255 else "uint16_t"
     comment = f"Layer {context.index}: number of entries of each run."
     return Table(f"{context.prefix}_counts", c_type, tuple(counts.tolist()), comment=comment)
+
+
+def first_inputs(weights: IntArray) -> IntArray:
+    """(units,): the input of each unit's first weight that is not 0; 0 where there is none."""
+    return np.where(weights.any(axis=1), (weights != 0).argmax(axis=1), 0)
+
+
+def first_bytes(first: IntArray) -> int:
+    """Most flash that `first_column` takes."""
+    return len(first) * (1 if first.max() <= 255 else 2)
 
 
 def first_column(first: IntArray, context: LayerContext) -> Column | None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import prod
 
-from mip2mcu.export.layouts.base import Encoding, LayerContext, Lowered, Profile, sum_type
+from mip2mcu.export.layouts.base import Encoding, Kind, LayerContext, Lowered, Profile, sum_type
 from mip2mcu.export.literals import count_type
 from mip2mcu.layers import AveragePool, Layer, MaxPool, Shape, SumPool
 
@@ -77,11 +77,12 @@ class PoolLayout:
     """Windows read in place."""
 
     name = "pool"
+    kind = Kind.POOLING
     summary = "maximum, sum and average of windows, without a division"
 
     def accepts(self, layer: Layer, context: LayerContext) -> str | None:
         """Takes every pooling layer."""
-        return None if isinstance(layer, MaxPool | AveragePool | SumPool) else "takes pooling layers only"
+        return None
 
     def lower(self, layer: Layer, context: LayerContext) -> Lowered:
         """The layer as loops over its windows."""

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mip2mcu.export.flash import fetch_supports
-from mip2mcu.export.layouts.base import Encoding, LayerContext, Lowered, Profile, sum_type
+from mip2mcu.export.layouts.base import Encoding, Kind, LayerContext, Lowered, Profile, sum_type
 from mip2mcu.export.layouts.list_ranges import running_range
 from mip2mcu.export.layouts.lists import (
     Coding,
@@ -36,6 +36,7 @@ class SparseLayout:
 
     name: str
     coding: Coding
+    kind = Kind.DENSE
 
     @property
     def summary(self) -> str:
@@ -44,8 +45,7 @@ class SparseLayout:
 
     def accepts(self, layer: Layer, context: LayerContext) -> str | None:
         """Takes dense layers with weights of -1, 0 and +1."""
-        if not isinstance(layer, Dense):
-            return "takes dense layers only"
+        assert isinstance(layer, Dense)
         limit = int(np.abs(layer.weights).max())
         return None if limit <= 1 else f"takes weights of -1, 0 and 1 only, these reach a magnitude of {limit}"
 

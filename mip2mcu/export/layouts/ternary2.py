@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mip2mcu.export.flash import fetch_supports
-from mip2mcu.export.layouts.base import Encoding, LayerContext, Lowered, Profile, sum_type
+from mip2mcu.export.layouts.base import Encoding, Kind, LayerContext, Lowered, Profile, sum_type
 from mip2mcu.export.literals import Column, Table, column, tables_in
 from mip2mcu.export.targets import Target
 from mip2mcu.layers import Dense, Layer
@@ -48,11 +48,11 @@ class Ternary2Layout:
 
     name: str = "ternary2"
     summary: str = "ternary weights, two bits each, groups of zeros skipped"
+    kind = Kind.DENSE
 
     def accepts(self, layer: Layer, context: LayerContext) -> str | None:
         """Takes dense layers with weights of -1, 0 and +1."""
-        if not isinstance(layer, Dense):
-            return "takes dense layers only"
+        assert isinstance(layer, Dense)
         limit = int(np.abs(layer.weights).max())
         return None if limit <= 1 else f"takes weights of -1, 0 and 1 only, these reach a magnitude of {limit}"
 

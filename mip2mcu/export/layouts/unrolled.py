@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
-from mip2mcu.export.layouts.base import Encoding, LayerContext, Lowered, Profile, sum_type
+from mip2mcu.export.layouts.base import Encoding, Kind, LayerContext, Lowered, Profile, sum_type
 from mip2mcu.export.layouts.straight_line import (
     Block,
     Part,
@@ -57,12 +57,12 @@ class UnrolledLayout:
     """Code instead of tables."""
 
     name = "unrolled"
+    kind = Kind.DENSE
     summary = "straight-line code, an addition a non-zero weight: fastest, 4 to 8 bytes a weight"
 
     def accepts(self, layer: Layer, context: LayerContext) -> str | None:
         """Takes dense layers whose code stays below the limit."""
-        if not isinstance(layer, Dense):
-            return "takes dense layers only"
+        assert isinstance(layer, Dense)
         _, effort = _plan(layer, context)
         if effort.code_bytes > context.unroll_bytes:
             return (
@@ -186,7 +186,6 @@ def _span(layer: Dense, order: Order, context: LayerContext) -> Span:
     rows = zip(layer.weights, layer.bias, strict=True)
     spans = [span for row, bias in rows for span in level_spans(row, int(bias), low, high)]
     return min(least for least, _ in spans), max(most for _, most in spans)
-
 
 
 # ---- inputs --------------------------------------------------------------------------------------------------------
