@@ -187,7 +187,7 @@ def test_the_same_bytes_come_from_any_number_of_workers_and_from_what_was_kept(t
 def test_the_mean_of_optimal_networks_is_not_called_optimal():
     trained = train(DATA, "inn", options=OPTIONS, node_limit=3)
     assert {s.stage for s in trained.report.solves} == {
-        *(f"epoch {epoch}: batch saturated" for epoch in (1, 2)), "saturated"
+        *(f"epoch {epoch}: batch unsaturated" for epoch in (1, 2)), "unsaturated"
     }  # fmt: skip
     last = trained.report.solves[-1]
     assert last.status == "optimal" if last.exact == 0 else last.status == "not searched"

@@ -63,6 +63,7 @@ def test_a_price_of_units_is_kept():
     lazy = train(data, "inn", options={**options, **LAZY}, node_limit=100_000)
     assert lazy.report.status == "optimal"
     assert lazy.report.solves[0].exact == whole.report.solves[0].exact
+    assert [total.name for total in lazy.report.totals] == ["errors and units"]
 
 
 def test_contradictions_count_in_the_bound_of_all_rows():
@@ -96,7 +97,15 @@ def test_a_target_that_is_reached_ends_the_rounds():
     data = random_data(4, rows=40, inputs=3)
     options = {"hidden": (1,), "weight_bound": 1, "objective_target": 40, **LAZY}
     trained = train(data, "inn", options=options, node_limit=10)
-    assert any("no program was solved" in note for note in trained.report.notes)
+    assert any("good enough on all rows, so no program was needed" in note for note in trained.report.notes)
+
+
+@pytest.mark.parametrize("limit", [{"node_limit": 0}, {"time_limit": 0.05}])
+def test_a_training_without_a_search_says_so(limit):
+    data = random_data(4, rows=400, inputs=9)
+    trained = train(data, "inn", options={"batches": "lazy", "batch_rows": 200}, **limit)
+    assert trained.report.status == "incumbent"
+    assert any("no program was solved within the limits" in note for note in trained.report.notes)
 
 
 def test_a_stop_gives_the_network_of_the_start():

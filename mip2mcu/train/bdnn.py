@@ -35,7 +35,6 @@ from mip2mcu.train.committee import committee
 from mip2mcu.train.goal import Goal
 from mip2mcu.train.reduction import Reduction, WeightDomain, reduce, weight_domain
 from mip2mcu.train.robust_set import RobustSets, robust_reduction, robust_sets
-from mip2mcu.train.scales import scales_note
 from mip2mcu.train.sign_network import SignNetwork, as_network, from_network
 from mip2mcu.train.sign_start import first_network, linear_chain, linear_layer
 from mip2mcu.train.splitting import Subsets, batch, validation_rows
@@ -432,15 +431,16 @@ class BdnnJob:
         if self.sets is not None:
             right = right_rows(network, self.reduction)
             held = self.sets.held(network.weights[0], network.sums(self.reduction.rows, 0), right)
+            commonest = int(self.reduction.counts.sum(axis=0).max())
             count = int((self.reduction.counts.max(axis=1) * held).sum())
             notes.append(
                 f"{count} of {self.dataset.rows} training rows are right and keep every activation within the robust "
                 "radius"
-                + ("" if count else ": the radius is larger than these data allow")
+                + (": no more than by always answering the most frequent class" if count <= commonest else "")
             )
         if isinstance(network, ScaledNetwork) and network.changed:
             notes.append(
                 f"no 16-bit scale keeps every activation of the continuous weights: {network.changed} of "
                 f"{network.activations} changed on the distinct training rows"
             )
-        return (*notes, *scales_note(self.dataset))
+        return tuple(notes)

@@ -33,8 +33,8 @@ COMPRESSIONS = ("none", "weighted", "lexicographic")
 Value: TypeAlias = tuple[int, ...]
 
 _STAGES = {
-    "max-correct": "correct",
-    "sat-margin": "saturated",
+    "max-correct": "errors",
+    "sat-margin": "unsaturated",
     "min-hinge": "hinge",
     "min-weight": "weight",
     "max-margin": "margin",
@@ -83,8 +83,8 @@ class Goal:
         """What is solved one after the other."""
         own = _STAGES[self.objective]
         if self.kind.fits_all:
-            return ("correct", own)
-        return (own, "units") if self.compress == "lexicographic" else (own,)
+            return ("errors", own)
+        return {"none": (own,), "weighted": (f"{own} and units",), "lexicographic": (own, "units")}[self.compress]
 
     # ---- in exact integers ----
 
@@ -170,7 +170,7 @@ class Goal:
         ``ordered``, ``tight`` and ``box``: see `build_network`. A box goes with any goal that compresses nothing.
         """
         stage = stage or self.stages[0]
-        kind = OBJECTIVES["max-correct"] if stage == "correct" else self.kind
+        kind = OBJECTIVES["max-correct"] if stage == "errors" else self.kind
         name = "inn_" + (kind.name if stage != "units" else f"{kind.name}_units").replace("-", "_")
         target: Any = self._widest_target(hidden, reduction.counts.shape[1])
         room = self.room(reduction, hidden)

@@ -214,7 +214,7 @@ class Inn:
 
     def check_fit(self, record: Solve, dataset: Dataset) -> None:
         """Raise `NoSolutionError` where every row must be right and the best network leaves some wrong."""
-        if not self.goal.kind.fits_all or record.stage != "correct" or not record.exact:
+        if not self.goal.kind.fits_all or record.stage != "errors" or not record.exact:
             return
         wrong = f"{record.exact} of {dataset.rows} training rows wrong"
         way_out = "take more hidden units, a larger weight bound, or another objective such as sat-margin"

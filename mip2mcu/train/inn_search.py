@@ -68,7 +68,7 @@ class Search:
                 program = self._program(stage, value[0])
                 network, known = self.stage(program, network, known, own)
             records.append(known)
-            if self.goal.kind.fits_all and stage == "correct" and known.exact:
+            if self.goal.kind.fits_all and stage == "errors" and known.exact:
                 break
         return network, records
 
@@ -93,11 +93,15 @@ class Search:
         """True where the model is small enough for branch and bound."""
         return self.entries <= MODEL_ENTRIES
 
-    def _worth(self, before: Solve, solver: Solver) -> bool:
-        """True where branch and bound is wanted, there is time to build the model, and something may be found."""
-        if before.status == "optimal" or solver.node_limit == 0 or not self.searchable or self.stop():
+    def able(self, solver: Solver) -> bool:
+        """True where branch and bound is wanted, and the model can be built and leaves time for it."""
+        if solver.node_limit == 0 or not self.searchable or self.stop():
             return False
-        if not solver.has_time_for(*program_size(self.reduction.rows, self._widths)):
+        return solver.has_time_for(*program_size(self.reduction.rows, self._widths))
+
+    def _worth(self, before: Solve, solver: Solver) -> bool:
+        """True where branch and bound may find something."""
+        if before.status == "optimal" or not self.able(solver):
             return False
         return solver.objective_target is None or (before.exact or 0) > solver.objective_target
 

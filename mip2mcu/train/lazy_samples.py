@@ -59,6 +59,8 @@ def train_lazily(formulation: Inn, dataset: Dataset, solver: Solver, course: Cou
     state.note(first.report.solves)
     while state.rounds < ROUNDS and not state.finished and course.goes_on(LAST_SECONDS):
         answer = course.step(_solve, state.task(), ROUND_SHARE if state.grows else 1.0)
+        if not answer.solves:
+            break
         state.take(answer)
         if state.grows and not state.finished:
             polish = _Polish(state.goal, reduction, answer.network, solver)
@@ -141,8 +143,10 @@ class _State:
 
     def summary(self) -> str:
         """What was done, for people."""
+        if not self.rounds and self.finished:
+            return "lazy samples: the first network is good enough on all rows, so no program was needed"
         if not self.rounds:
-            return "lazy samples: no program was solved"
+            return "lazy samples: no program was solved within the limits, the network is that of best responses"
         rows = f"{self.known.sum():,} of {len(self.known):,} distinct rows"
         return f"lazy samples: {rows} went into {self.rounds} programs, one after another"
 
@@ -209,15 +213,17 @@ def _begin(task: _Start, context: Context) -> Trained:
 
 
 def _solve(task: _Round, context: Context) -> Found:
-    """The program on the known rows."""
+    """The program on the known rows; without records where no program can be solved."""
     goal, given = task.goal, task.formulation
-    least = float(goal.least(task.rows, given.hidden))
-    record = replace(no_solve(goal.stages[0], task.solver), bound=least)
-    known = settled(record, goal.value(task.network, task.rows)[0])
     search = Search(
         goal, task.rows, given.hidden, context.listener, context.stop, ordered=given.ordered, tight=given.tight
     )
     solver = task.solver.within(context.seconds)
+    if not search.able(solver):
+        return Found(task.network, ())
+    least = float(goal.least(task.rows, given.hidden))
+    record = replace(no_solve(goal.stages[0], task.solver), bound=least)
+    known = settled(record, goal.value(task.network, task.rows)[0])
     network, records = search.stages(task.network.ordered(), [known], solver, given.objective_target)
     return Found(network, tuple(records))
 

@@ -39,6 +39,7 @@ from mip2mcu.train.formulation import Formulation, informed
 from mip2mcu.train.inn import Inn
 from mip2mcu.train.lazy_samples import train_lazily
 from mip2mcu.train.registry import FORMULATIONS
+from mip2mcu.train.scales import scales_note
 from mip2mcu.train.trained import Trained, TrainingReport, flat_options, report_on
 
 CHOICE_SHARE = 0.3
@@ -156,7 +157,7 @@ def train(
     earlier = tuple(plan.whole(stage) for stage in zip(*(t.earlier for t in trained), strict=True))
     used = (*flat_options(chosen), *_described(plan.ensemble, len(parts), stages, copies))
     report = report_on(network, dataset, chosen.name, used, named_solves(parts, trained), time.monotonic() - began)
-    notes = [*([choice.note] if choice.note else []), *run.notes]
+    notes = [*([choice.note] if choice.note else []), *scales_note(dataset), *run.notes]
     notes += dict.fromkeys(note for one in trained for note in one.report.notes)
     work = "one epoch of batches" if _is_divided(chosen) else "a quick start"
     work += f" of each of {len(parts)} members" * (len(parts) > 1)

@@ -80,7 +80,7 @@ class TrainingReport:
         return tuple(_total(name, self.stage(name)) for name in names)
 
     def stage(self, name: str) -> tuple[Solve, ...]:
-        """The solves of one stage ("margin", "links", "correct") of all parts."""
+        """The solves of one stage ("margin", "links", "errors") of all parts."""
         return tuple(s for s in self.solves if s.stage.rpartition(": ")[2] == name)
 
     def as_dict(self) -> dict[str, Any]:
