@@ -105,6 +105,15 @@ def test_one_hidden_layer_pays_for_its_own_mean():
     assert scores == pytest.approx([0, 0, 0], abs=1e-3)
 
 
+def test_what_the_first_layer_gives_takes_no_variables():
+    network = dense_network((6, 10, 8, 3))
+    data = labelled_by(network)
+    model = score_model(network, Batch(data.inputs[:3].astype(float), data.labels[:3]))
+    later = 2 * 8 + 3  # sums and activities of the second layer, scores of the classes
+    assert model.matrix.columns == 10 + 8 + 3 + 2 * 3 + 3 * later
+    assert (np.diff(model.matrix.start) > 0).all()
+
+
 def test_other_solvers_are_refused():
     network = dense_network()
     with pytest.raises(SolverError, match="take highs"):

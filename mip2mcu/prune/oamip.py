@@ -8,7 +8,8 @@ minimised while the batch keeps its classes. For an image, a unit with sum p in 
     h <= p - (1 - v) L - (1 - s) U            gated
 
 and for U <= 0, h = 0 and L <= p <= 0. L and U are propagated from the image alone, widened by `SLACK`, so few signs
-are open. Mean pools are rows, maximum pools choose one of their inputs. With scores z of the classes,
+are open. The first layer's sums are known, so that what it gives is linear in its scores: it needs no variables. Mean
+pools are rows, maximum pools choose one of their inputs. With scores z of the classes,
 
     minimise   loss_weight * mean_images (log sum exp z - z_true) + the H - 1 largest of {sum_j (s_lj - 2) / n_l}
 
@@ -125,15 +126,14 @@ def score_model(
     _add_penalty(build, network, scores)
     count = len(batch.labels)
     losses = build.variables(count, cost=loss_weight / count)
-    classes = np.stack([
-        _add_image(build, network, bounds, scores, batch.inputs[i], i, relaxed) for i in range(count)
-    ])  # fmt: skip
+    first = network.weighted[0]
+    known = network.at(first).sums(network.into(first, batch.inputs)).reshape(count, -1)
+    classes = np.stack([_add_image(build, network, bounds, scores, known[i], i, relaxed) for i in range(count)])
     true = classes[np.arange(count), batch.labels]
     against = build.variables(count, cost=-loss_weight / count)
     build.rows([(against, np.ones(count)), (true, -np.ones(count))], 0.0, 0.0)
     model = ScoreModel(build.matrix(), tuple(scores.values()), classes, losses)
-    first = _tangents(network.scores(batch.inputs), np.full(count, -np.inf), model)
-    for cut in first:
+    for cut in _tangents(network.scores(batch.inputs), np.full(count, -np.inf), model):
         build.rows([(cut.columns[None, :].astype(np.int64), cut.values[None, :])], cut.low)
     return ScoreModel(build.matrix(), model.scores, classes, losses)
 
@@ -177,37 +177,90 @@ def _size(network: FloatNetwork, k: int) -> int:
     return int(layer.units * np.prod(kernel, dtype=np.int64))
 
 
+@dataclass(frozen=True, eq=False)
+class _Values:
+    """What a layer gives for one image, (n,) each: ``x[column] + factor * x[score] + constant``; -1 is no term.
+
+    What the first layer gives is linear in its scores, so that the next one needs no variables for it.
+    """
+
+    column: NDArray[np.int64]
+    score: NDArray[np.int64]
+    factor: FloatArray
+    constant: FloatArray
+
+    @classmethod
+    def of(cls, column: NDArray[np.int64]) -> _Values:
+        """The variables ``column``."""
+        return cls(column, np.full(len(column), -1), np.zeros(len(column)), np.zeros(len(column)))
+
+    @property
+    def plain(self) -> bool:
+        """There are variables alone."""
+        return not (self.score >= 0).any() and not self.constant.any()
+
+
 def _add_image(
     build: Builder,
     network: FloatNetwork,
     bounds: Intervals,
     scores: dict[int, NDArray[np.int64]],
-    image: FloatArray,
+    known: FloatArray,
     i: int,
     relaxed: bool,
 ) -> NDArray[np.int64]:
-    """All layers for image ``i``; returns the variables of its class scores."""
-    values = build.variables(image.size, image, image)
-    for k, layer in enumerate(network.layers):
+    """All layers for image ``i`` from the first with weights on, whose sums are ``known``: nothing before is scored.
+
+    Returns the variables of its class scores.
+    """
+    first = network.weighted[0]
+    if first == network.weighted[-1]:
+        return build.variables(len(known), known, known)
+    low, high = (end[i].reshape(-1) for end in bounds.sums[first])
+    values = _gated(build, known, low, high, _scores_of(scores, network, first, len(low)), relaxed)
+    for k, layer in enumerate(network.layers[first + 1 :], first + 1):
         low, high = (end[i].reshape(-1) for end in bounds.sums[k])
         if isinstance(layer, FloatPool):
             values = _add_pool(build, layer, network, k, values, bounds, i, relaxed)
             continue
-        own = scores.get(k)
-        sums = _add_sums(build, network, k, values, low, high, gated=own is not None)
+        sums = _add_sums(build, network, k, values, low, high, gated=k in scores)
         if not layer.relu:
             return sums
-        positions = len(sums) // layer.units
-        repeated = np.full(len(sums), -1) if own is None else np.repeat(own, positions)
-        values = _add_relu(build, sums, low, high, repeated, relaxed)
-    return values
+        own = _scores_of(scores, network, k, len(low))
+        values = _Values.of(_add_relu(build, sums, low, high, own, relaxed))
+    raise AssertionError("the last layer of a network has no ReLU")
+
+
+def _scores_of(
+    scores: dict[int, NDArray[np.int64]], network: FloatNetwork, k: int, count: int
+) -> NDArray[np.int64]:
+    """The score of each of the ``count`` sums of layer ``k``, -1 where it has none."""
+    return np.repeat(scores[k], count // network.at(k).units) if k in scores else np.full(count, -1)
+
+
+def _gated(
+    build: Builder, known: FloatArray, low: FloatArray, high: FloatArray, own: NDArray[np.int64], relaxed: bool
+) -> _Values:
+    """`_add_relu` for sums that are known: h = p - (1 - s) U where the unit is active, variables where that is open."""
+    scored, unclear = own >= 0, (low < 0) & (high > 0)
+    top = np.where((high > 0) & ~unclear, high, 0.0)
+    factor = np.where(scored, top, 0.0)
+    column = np.full(len(known), -1)
+    if unclear.any():
+        sums = build.variables(int(unclear.sum()), known[unclear], known[unclear])
+        column[unclear] = _add_relu(build, sums, low[unclear], high[unclear], own[unclear], relaxed)
+    units, at = np.unique(own, return_inverse=True)
+    least = np.zeros(len(units))  # h >= 0 needs s >= 1 - p / U
+    np.maximum.at(least, at[factor > 0], 1.0 - known[factor > 0] / factor[factor > 0])
+    build.rows([(units[least > 0], np.ones(int((least > 0).sum())))], least[least > 0])
+    return _Values(column, own, factor, np.where(top > 0, known - factor, 0.0))
 
 
 def _add_sums(
     build: Builder,
     network: FloatNetwork,
     k: int,
-    values: NDArray[np.int64],
+    values: _Values,
     low: FloatArray,
     high: FloatArray,
     *,
@@ -217,8 +270,19 @@ def _add_sums(
     rows = rows_of(network.layers[k], network.shapes[k])
     resting = (high <= 0) & gated
     sums = build.variables(len(low), np.where(resting, low, -np.inf), np.where(resting, 0.0, np.inf))
-    columns = np.where(rows.column < 0, -1, values[rows.column])
-    build.rows([(columns, rows.value), (sums, -np.ones(len(sums)))], -rows.constant, -rows.constant)
+    weights = np.where(rows.column < 0, 0.0, rows.value)
+    constant = rows.constant + (weights * values.constant[rows.column]).sum(axis=1)
+    terms: list[tuple[NDArray[np.int64], FloatArray]] = [(sums, -np.ones(len(sums)))]
+    if (values.column >= 0).any():
+        terms.append((np.where(rows.column < 0, -1, values.column[rows.column]), weights))
+    if (values.score >= 0).any():
+        units, place = np.unique(values.score, return_inverse=True)
+        at = np.arange(len(sums))[:, None] * len(units) + place[rows.column]
+        factors: FloatArray = np.bincount(
+            at.ravel(), (weights * values.factor[rows.column]).ravel(), len(sums) * len(units)
+        ).astype(np.float64)
+        terms.append((np.broadcast_to(units, (len(sums), len(units))), factors.reshape(len(sums), len(units))))
+    build.rows(terms, -constant, -constant)
     return sums
 
 
@@ -251,18 +315,17 @@ def _add_pool(
     layer: FloatPool,
     network: FloatNetwork,
     k: int,
-    values: NDArray[np.int64],
+    values: _Values,
     bounds: Intervals,
     i: int,
     relaxed: bool,
-) -> NDArray[np.int64]:
-    """A mean is a row; a maximum is at least all its inputs and at most the one that is chosen."""
+) -> _Values:
+    """A mean is a row, or linear as what it reads; a maximum is at least all its inputs, at most the one chosen."""
     below = pool_columns(layer, network.shapes[k])
-    outputs, size = below.shape
     if layer.average:
-        pooled = build.variables(outputs)
-        build.rows([(values[below], np.full(below.shape, 1.0 / size)), (pooled, -np.ones(outputs))], 0.0, 0.0)
-        return pooled
+        return _mean(build, values, below)
+    column = _as_variables(build, values)
+    outputs, size = below.shape
     low, high = (end[i].reshape(-1)[below] for end in bounds.into[k])
     pooled = build.variables(outputs)
     chosen = build.variables(outputs * size, 0.0, 1.0, whole=not relaxed).reshape(outputs, size)
@@ -270,10 +333,33 @@ def _add_pool(
     for j in range(size):
         others = np.delete(high, j, axis=1).max(axis=1) if size > 1 else high[:, 0]
         room = np.maximum(others - np.maximum(low[:, j], 0.0), 0.0)
-        build.rows([(pooled, np.ones(outputs)), (values[below[:, j]], -np.ones(outputs))], 0.0)
-        terms = [(pooled, np.ones(outputs)), (values[below[:, j]], -np.ones(outputs)), (chosen[:, j], room)]
+        build.rows([(pooled, np.ones(outputs)), (column[below[:, j]], -np.ones(outputs))], 0.0)
+        terms = [(pooled, np.ones(outputs)), (column[below[:, j]], -np.ones(outputs)), (chosen[:, j], room)]
         build.rows(terms, high=room)
-    return pooled
+    return _Values.of(pooled)
+
+
+def _mean(build: Builder, values: _Values, below: NDArray[np.int64]) -> _Values:
+    """Means of windows ``below`` (outputs, size), each of one channel and so of one score."""
+    score, column = values.score[below[:, 0]], np.full(len(below), -1)
+    used = (values.column[below] >= 0).any(axis=1)
+    if used.any():
+        count, inside = int(used.sum()), values.column[below[used]]
+        column[used] = build.variables(count)
+        share = np.full(inside.shape, 1.0 / below.shape[1])
+        build.rows([(inside, share), (column[used], -np.ones(count))], 0.0, 0.0)
+    return _Values(column, score, values.factor[below].mean(axis=1), values.constant[below].mean(axis=1))
+
+
+def _as_variables(build: Builder, values: _Values) -> NDArray[np.int64]:
+    """Variables (n,) that equal ``values``."""
+    if values.plain:
+        return values.column
+    count = len(values.column)
+    made, ones = build.variables(count), np.ones(count)
+    terms = [(made, ones), (values.column, -ones), (values.score, -values.factor)]
+    build.rows(terms, values.constant, values.constant)
+    return made
 
 
 # ---- which images --------------------------------------------------------------------------------------------------
