@@ -44,7 +44,8 @@ def _cppcheck():
 def requantised(low=0, high=255) -> Network:
     """Two layers of ReLU units, each scaled in its own way."""
     rng = np.random.default_rng(9)
-    scales = Requantisation([1, 0, 0, 0, 2], rng.integers(1000, 20000, 5), rng.integers(14, 18, 5))
+    pre = np.array([1, 0, 0, 0, 2]) + (2 if high > 255 else 0)
+    scales = Requantisation(pre, rng.integers(1000, 20000, 5), rng.integers(14, 18, 5))
     first = Dense(rng.integers(-3, 4, (5, 21)), rng.integers(-20, 20, 5), Activation.RELU, scales)
     scales = Requantisation([0] * 5, [1000] * 5, [14] * 5)
     second = Dense(rng.integers(-1, 2, (5, 5)), rng.integers(-20, 20, 5), Activation.RELU, scales)
