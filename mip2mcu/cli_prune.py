@@ -92,8 +92,8 @@ _SELECTION = (
     click.option(
         "--decouple",
         type=click.Choice(["none", "classes", "layers", "backward"]),
-        help="oamip: one program, one a class, one a layer with an auxiliary head, or from the output backward.  "
-        "[default: none]",
+        help="oamip: one program, one a class, one a layer with an auxiliary head, or from the output backward; "
+        "convolutions want one of the others.  [default: none]",
     ),
     click.option("--images", type=click.IntRange(1), help="oamip by classes: images a class.  [default: 1]"),
     click.option("--binary", is_flag=True, help="oamip: whole activities instead of relaxed ones."),

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mip2mcu.errors import SolverError, UsageError
+from mip2mcu.errors import NoSolutionError, SolverError, UsageError
 from mip2mcu.mip.solver import Solver, solve_matrix
 from mip2mcu.prune.arrays import from_weights
 from mip2mcu.prune.budget import counts_for
@@ -112,6 +112,12 @@ def test_what_the_first_layer_gives_takes_no_variables():
     later = 2 * 8 + 3  # sums and activities of the second layer, scores of the classes
     assert model.matrix.columns == 10 + 8 + 3 + 2 * 3 + 3 * later
     assert (np.diff(model.matrix.start) > 0).all()
+
+
+def test_a_limit_that_ends_the_program_at_once_is_told_with_the_way_out():
+    network = conv_network()
+    with pytest.raises(NoSolutionError, match=r"allow more time or nodes, .* or decouple the scores, best by layers"):
+        score_batch(network, batch_of(network), Solver(time_limit=0.0))
 
 
 def test_other_solvers_are_refused():
