@@ -107,8 +107,8 @@ def export_command(
 
     Files that mip2mcu generated before are replaced, foreign files never. The layout of each layer's weights is chosen
     by predicted flash, RAM and instructions; `mip2mcu inspect MODEL --target TARGET` shows the choice. A model beyond a
-    budget is refused with the smallest size that is predicted for it, and nothing is written. The generated code is
-    yours to use without conditions.
+    budget is refused with the smallest size that is predicted for it, and nothing is written. Without MODEL,
+    model.json is exported. The generated code is yours to use without conditions.
     """
     from mip2mcu.export import export  # noqa: PLC0415  (the template engine loads only where it is needed)
 
@@ -194,7 +194,7 @@ def verify_command(
     scores, class and margin. One mismatch is a failure that shows the input, the expected and the received values; the
     exit status is then 1, as it is where --prove leaves anything unproved. Without --source the C is generated as
     `mip2mcu export` would with the same options; budgets then hold for the compiled C too. TARGET "all" takes every
-    target, compiler and emulator that is installed, and says what it skips.
+    target, compiler and emulator that is installed, and says what it skips. Without MODEL, model.json is verified.
     """
     from mip2mcu.verify import evidence, verify  # noqa: PLC0415  (emulators load only where they are needed)
 

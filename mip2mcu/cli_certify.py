@@ -25,9 +25,15 @@ if TYPE_CHECKING:
 @click.argument("model", type=click.Path(dir_okay=False))
 @click.argument("data", type=click.Path())
 @LABEL
-@click.option("--norm", default="linf", show_default=True, type=click.Choice(list(NORMS)), help="Size of a change.")
-@click.option("--limit", type=int, help="Largest radius of interest.  [default: none]")
-@click.option("--radii", help="Radii of the table, such as 0,1,2,5.  [default: where the figures change]")
+@click.option(
+    "--norm",
+    default="linf",
+    show_default=True,
+    type=click.Choice(list(NORMS)),
+    help="Size of a change: the largest of a feature, the sum of all, or how many features change.",
+)
+@click.option("--limit", type=int, help="Largest size of interest, in raw integers (l0: features).  [default: none]")
+@click.option("--radii", help="Sizes in the table, such as 0,1,2,5.  [default: where the figures change]")
 @click.option("--rows", type=click.IntRange(1), help="Certify the first so many rows only.")
 @click.option("--time-limit", type=float, help="Seconds for all rows.  [default: 60]")
 @click.option("--node-limit", type=int, help="Branch-and-bound nodes a row; results then repeat to the byte.")

@@ -28,7 +28,7 @@ def inspect_command(model: str, target: str | None, options: ExportOptions | Non
     Flash, RAM and instructions are predicted by a cost model that was fitted to measurements on emulated cores. The
     choice is what `mip2mcu export` takes with the same options; of every other layout stands what the whole program
     would take more or less with it, or why it cannot be. Where no choice is within --max-flash and --max-ram, the
-    exit status is 2.
+    exit status is 2. Without MODEL, model.json is inspected.
     """
     if target is None and options is not None:
         raise UsageError("options of layouts mean nothing without a core: name one with --target")
