@@ -31,7 +31,7 @@ from mip2mcu.ranges import IntArray
 from mip2mcu.train.clock import Course
 from mip2mcu.train.formulation import Formulation
 from mip2mcu.train.reduction import check_classes
-from mip2mcu.train.trained import Trained
+from mip2mcu.train.trained import Trained, network_on
 
 ENSEMBLES = ("auto", "pairs", "rest", "none")
 """Choices of the user; "auto" is what the registry names for the formulation."""
@@ -192,19 +192,9 @@ def combined(dataset: Dataset, ensemble: Ensemble, networks: Sequence[Network]) 
     Hidden units of the first layer that several members share are there once.
     """
     if len(networks) == 1:
-        layers, decision = networks[0].layers, networks[0].decision
-    else:
-        layers = _shared(_side_by_side(networks), networks)
-        decision = ensemble.decision(len(dataset.classes))
-    return Network(
-        input_low=dataset.input_low,
-        input_high=dataset.input_high,
-        layers=layers,
-        decision=decision,
-        classes=dataset.classes,
-        input_shape=dataset.input_shape,
-        quantizer=dataset.quantizer,
-    )
+        return network_on(dataset, networks[0].layers, networks[0].decision)
+    layers = _shared(_side_by_side(networks), networks)
+    return network_on(dataset, layers, ensemble.decision(len(dataset.classes)))
 
 
 def _side_by_side(networks: Sequence[Network]) -> tuple[Dense, ...]:

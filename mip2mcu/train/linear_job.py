@@ -15,7 +15,6 @@ import pyomo.environ as pyo
 from numpy.typing import NDArray
 
 from mip2mcu.dataset import Dataset
-from mip2mcu.decisions import Argmax, Sign
 from mip2mcu.errors import NoSolutionError
 from mip2mcu.layers import Dense
 from mip2mcu.mip.matrix import FloatArray
@@ -35,7 +34,7 @@ from mip2mcu.train.margin import (
     rounded,
 )
 from mip2mcu.train.reduction import Reduction
-from mip2mcu.train.trained import settled
+from mip2mcu.train.trained import network_on, settled
 
 RELAXATION_ENTRIES = 1_000_000
 """Most matrix entries of a relaxation; of larger data a sample of the rows is relaxed, and nothing is proved by it."""
@@ -118,16 +117,7 @@ class LinearJob:
     def network(self, units: Units) -> Network:
         """The network of all inputs."""
         weights, bias = self.reduction.expand(units.weights, units.bias)
-        data = self.dataset
-        return Network(
-            input_low=data.input_low,
-            input_high=data.input_high,
-            layers=(Dense(weights, bias),),
-            decision=Sign() if self.single else Argmax(len(data.classes)),
-            classes=data.classes,
-            input_shape=data.input_shape,
-            quantizer=data.quantizer,
-        )
+        return network_on(self.dataset, [Dense(weights, bias)])
 
     def units_of(self, network: Network) -> Units:
         """The units behind a network that `network` made."""

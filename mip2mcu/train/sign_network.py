@@ -11,11 +11,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from mip2mcu.dataset import Dataset
-from mip2mcu.decisions import Argmax, Sign
 from mip2mcu.layers import Activation, Dense
 from mip2mcu.network import Network
 from mip2mcu.ranges import IntArray, exact_product
 from mip2mcu.train.reduction import Reduction
+from mip2mcu.train.trained import network_on
 
 
 @dataclass(frozen=True, eq=False)
@@ -150,15 +150,7 @@ def as_network(network: SignNetwork, reduction: Reduction, dataset: Dataset) -> 
     first = reduction.expand(network.weights[0], network.bias[0])
     layers = [first, *zip(network.weights[1:], network.bias[1:], strict=True)]
     activations = [Activation.SIGN] * (len(layers) - 1) + [Activation.NONE]
-    return Network(
-        input_low=dataset.input_low,
-        input_high=dataset.input_high,
-        layers=tuple(Dense(w, b, a) for (w, b), a in zip(layers, activations, strict=True)),
-        decision=Sign() if len(dataset.classes) == 2 else Argmax(len(dataset.classes)),
-        classes=dataset.classes,
-        input_shape=dataset.input_shape,
-        quantizer=dataset.quantizer,
-    )
+    return network_on(dataset, [Dense(w, b, a) for (w, b), a in zip(layers, activations, strict=True)])
 
 
 def from_network(network: Network, reduction: Reduction) -> SignNetwork:

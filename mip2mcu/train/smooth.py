@@ -23,7 +23,6 @@ import numpy as np
 import pyomo.environ as pyo
 
 from mip2mcu.dataset import Dataset
-from mip2mcu.decisions import Sign
 from mip2mcu.errors import UsageError
 from mip2mcu.layers import Dense
 from mip2mcu.mip.pieces import count_links, declare_weights
@@ -33,7 +32,7 @@ from mip2mcu.progress import Listener, Progress, Stop, never, silent
 from mip2mcu.train.formulation import Formulation
 from mip2mcu.train.prior import Prior, Reference, nearest, prior_of, reference
 from mip2mcu.train.reduction import WeightDomain, check_classes, weight_domain
-from mip2mcu.train.trained import Trained, flat_options, report_on, settled
+from mip2mcu.train.trained import Trained, flat_options, network_on, report_on, settled
 
 DEFAULT_BOUND = 7
 """Weight bound where none is asked for: four bits a weight."""
@@ -130,15 +129,7 @@ class Informed(Formulation):
     def _network(self, dataset: Dataset, weights: Sequence[int] | np.ndarray, bias: int) -> Network:
         every = np.zeros((1, dataset.inputs.shape[1]), dtype=np.int64)
         every[0, self.prior.columns] = weights
-        return Network(
-            input_low=dataset.input_low,
-            input_high=dataset.input_high,
-            layers=(Dense(every, np.array([bias])),),
-            decision=Sign(),
-            classes=dataset.classes,
-            input_shape=dataset.input_shape,
-            quantizer=dataset.quantizer,
-        )
+        return network_on(dataset, [Dense(every, np.array([bias]))])
 
 
 def build_model(prior: Prior, wanted: np.ndarray, options: Smooth) -> pyo.ConcreteModel:

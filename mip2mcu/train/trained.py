@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 
 from mip2mcu.dataset import Dataset
+from mip2mcu.decisions import Argmax, Decision, Sign
 from mip2mcu.evaluation import evaluate
+from mip2mcu.layers import Layer
 from mip2mcu.mip.solver import Solve
 from mip2mcu.network import Network
 from mip2mcu.progress import relative_gap
@@ -101,6 +103,20 @@ class Trained:
     network: Network
     report: TrainingReport
     earlier: tuple[Network, ...] = ()
+
+
+def network_on(dataset: Dataset, layers: Sequence[Layer], decision: Decision | None = None) -> Network:
+    """``layers`` on the inputs of ``dataset``; without a ``decision`` that of a single network for its classes."""
+    count = len(dataset.classes)
+    return Network(
+        input_low=dataset.input_low,
+        input_high=dataset.input_high,
+        layers=tuple(layers),
+        decision=decision or (Sign() if count == 2 else Argmax(count)),
+        classes=dataset.classes,
+        input_shape=dataset.input_shape,
+        quantizer=dataset.quantizer,
+    )
 
 
 def report_on(
