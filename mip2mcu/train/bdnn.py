@@ -31,6 +31,7 @@ from mip2mcu.ranges import IntArray
 from mip2mcu.train.bdnn_model import Plan, build_model, cost, place, read, right_rows, sign_bias, zero_one_bias
 from mip2mcu.train.bdnn_scaling import ScaledNetwork, scaled_network
 from mip2mcu.train.best_response import Engine
+from mip2mcu.train.clock import Clock
 from mip2mcu.train.committee import committee
 from mip2mcu.train.goal import Goal
 from mip2mcu.train.reduction import Reduction, WeightDomain, reduce, weight_domain
@@ -208,8 +209,7 @@ class BdnnJob:
 
     def left(self) -> float | None:
         """Seconds that are left; None without a limit."""
-        limit = self.solver.time_limit
-        return None if limit is None else max(0.0, self.began + limit - time.monotonic())
+        return Clock.of(self.solver, self.began).left()
 
     def over(self) -> bool:
         """Time is over, or the caller has enough."""
@@ -224,12 +224,9 @@ class BdnnJob:
             return self._with_shared_thresholds(voters)
         final = self.plan(np.arange(len(self.reduction.rows))).entries > MODEL_ENTRIES
         share = START_SHARE if not final or self.options.method == "splitting" else 1.0
-        limit = None if self.solver.time_limit is None else self.began + share * self.solver.time_limit
+        enough = Clock.of(self.solver, self.began, share).stop(self.interrupted)
         # where nothing is solved behind the start and leads decide, the hinge of leads tells more than errors do
         objective = "min-hinge" if final and len(self.dataset.classes) > 2 and self.sets is None else "max-correct"
-
-        def enough() -> bool:
-            return self.interrupted() or (limit is not None and time.monotonic() > limit)
 
         found = []
         if self.sets is not None:

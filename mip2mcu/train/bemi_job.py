@@ -19,6 +19,7 @@ from mip2mcu.progress import Listener, Progress, Stop
 from mip2mcu.train.bemi_goal import Goal
 from mip2mcu.train.bemi_model import After, build_model, place, read
 from mip2mcu.train.bemi_start import first_network, thinned
+from mip2mcu.train.clock import Clock
 from mip2mcu.train.sign_network import SignNetwork
 from mip2mcu.train.trained import settled
 
@@ -40,8 +41,7 @@ class BemiJob:
 
     def stop(self) -> bool:
         """True when time is over or the user has had enough."""
-        limit = self.solver.time_limit
-        return self.interrupted() or (limit is not None and time.monotonic() > self.began + limit)
+        return self.interrupted() or not Clock.of(self.solver, self.began).goes_on()
 
     @property
     def searchable(self) -> bool:
@@ -144,17 +144,14 @@ class BemiJob:
     def _stage(
         self, stage: str, network: SignNetwork, before: Solve, after: After | None, position: int
     ) -> tuple[SignNetwork, Solve]:
-        left = self._left(position)
+        solver = self.solver.within(self._left(position))
         size = program_size(self.goal.reduction.rows, self.goal.widths)
-        if before.status == "optimal" or self.interrupted() or not self.solver.within(left).has_time_for(*size):
+        if before.status == "optimal" or self.interrupted() or not solver.has_time_for(*size):
             return network, before
-        began = time.monotonic()
         model = build_model(self.goal, stage, after)
         place(model, self.goal, network, after)
-        if left is not None:
-            left = max(0.0, left - (time.monotonic() - began))
         try:
-            record = self._solved(model, self.solver.within(left), stage)
+            record = self._solved(model, self.solver.within(self._left(position)), stage)
         except NoSolutionError:  # time was over before the solver had even taken the start
             return network, before
         candidate = read(model, self.goal)
@@ -174,11 +171,8 @@ class BemiJob:
 
     def _left(self, position: int) -> float | None:
         """Seconds until the stage's end; what the stages before did not use is its own."""
-        if self.solver.time_limit is None:
-            return None
         shares = SHARES["published" if self.goal.published else "corrected"]
-        end = self.began + shares[position] * self.solver.time_limit
-        return end - time.monotonic()
+        return Clock.of(self.solver, self.began, shares[position]).left()
 
     def _settled(self, record: Solve, exact: int) -> Solve:
         """`settled`, for objectives of either sense."""

@@ -22,9 +22,9 @@ class Clock:
     end: float | None
 
     @classmethod
-    def of(cls, solver: Solver, began: float) -> Clock:
-        """The clock of a training within the solver's time limit."""
-        return cls(None if solver.time_limit is None else began + solver.time_limit)
+    def of(cls, solver: Solver, began: float, share: float = 1.0) -> Clock:
+        """The clock of a training, or of the first ``share`` of it, within the solver's time limit."""
+        return cls(None if solver.time_limit is None else began + share * solver.time_limit)
 
     def left(self, share: float = 1.0) -> float | None:
         """A share of the seconds that are left."""
@@ -33,6 +33,10 @@ class Clock:
     def goes_on(self, least: float = 0.0) -> bool:
         """True where more than ``least`` seconds are left."""
         return self.end is None or time.monotonic() < self.end - least
+
+    def stop(self, told: Stop) -> Stop:
+        """Turns true when the time is over, or when it is ``told`` to stop."""
+        return lambda: told() or not self.goes_on()
 
 
 @dataclass(frozen=True)
@@ -63,4 +67,4 @@ class Course:
 def until(context: Context, share: float = 1.0) -> Stop:
     """Turns true after a share of the task's seconds, or when it is told to stop."""
     clock = Clock(None if context.seconds is None else time.monotonic() + share * context.seconds)
-    return lambda: context.stop() or not clock.goes_on()
+    return clock.stop(context.stop)

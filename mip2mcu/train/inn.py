@@ -22,6 +22,7 @@ from mip2mcu.mip.solver import Solve, Solver, no_solve
 from mip2mcu.network import Network
 from mip2mcu.progress import Listener, Stop, never, silent
 from mip2mcu.train.best_response import Engine
+from mip2mcu.train.clock import Clock
 from mip2mcu.train.compress import stripped
 from mip2mcu.train.goal import Goal, Program
 from mip2mcu.train.inn_search import Search
@@ -164,11 +165,7 @@ class Inn:
         reduction = self.reduced(dataset)
         search = self.search(reduction)
         share = 0.5 if search.searchable else 1.0
-        limit = None if solver.time_limit is None else began + share * solver.time_limit
-
-        def enough() -> bool:
-            return stop() or (limit is not None and time.monotonic() > limit)
-
+        enough = Clock.of(solver, began, share).stop(stop)
         goal = search.goal
         target = None if self.objective_target is None or len(self.goal.stages) > 1 else (self.objective_target,)
         engine = Engine(reduction, goal, solver, listener, enough, target)
@@ -206,7 +203,7 @@ class Inn:
         reduction = self.reduced(dataset)
         network = from_network(first.network, reduction).padded(self.hidden).ordered()
         search = replace(self.search(reduction), listener=listener, stop=stop)
-        left = solver.within(None if solver.time_limit is None else began + solver.time_limit - time.monotonic())
+        left = solver.within(Clock.of(solver, began).left())
         network, records = search.stages(network, first.report.solves, left, self.objective_target)
         self.check_fit(records[0], dataset)
         trained = self.finish(dataset, reduction, network.ordered(), records, began)

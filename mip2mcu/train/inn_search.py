@@ -11,6 +11,7 @@ from mip2mcu.mip.pieces import program_size
 from mip2mcu.mip.solver import Solve, Solver, no_solve, solve
 from mip2mcu.progress import Listener, Stop, never, silent
 from mip2mcu.train.box import Box
+from mip2mcu.train.clock import Clock
 from mip2mcu.train.goal import Goal, Program
 from mip2mcu.train.inn_model import read_network
 from mip2mcu.train.reduction import Reduction
@@ -59,7 +60,7 @@ class Search:
             known = next((s for s in before if s.stage == stage), no_solve(stage, solver))
             if known.exact != value[number]:
                 known = settled(replace(known, status="not searched"), value[number])
-            left = None if solver.time_limit is None else began + solver.time_limit - time.monotonic()
+            left = Clock.of(solver, began).left()
             last = number == len(self.goal.stages) - 1
             own = solver.within(left if last or left is None else left / 2)
             if target is not None and stage != "units" and (last or self.goal.compress != "none"):
@@ -121,7 +122,7 @@ class Search:
         for _ in range(CUT_ROUNDS):
             built.cut(best)
             built.place(best)
-            left = None if solver.time_limit is None else solver.time_limit - (time.monotonic() - began)
+            left = Clock.of(solver, began).left()
             try:
                 record = solve(
                     built.model,

@@ -22,6 +22,7 @@ from mip2mcu.mip.solver import Solve, Solver, no_solve, solve, solve_matrix
 from mip2mcu.network import Network
 from mip2mcu.progress import Listener, Progress, Stop
 from mip2mcu.ranges import IntArray, exact_product
+from mip2mcu.train.clock import Clock
 from mip2mcu.train.linear_model import build_model
 from mip2mcu.train.margin import (
     MarginTask,
@@ -99,9 +100,7 @@ class LinearJob:
 
     def left(self) -> float | None:
         """Seconds that are left; None without a limit."""
-        if self.solver.time_limit is None:
-            return None
-        return max(0.0, self.began + self.solver.time_limit - time.monotonic())
+        return Clock.of(self.solver, self.began).left()
 
     def stop(self) -> bool:
         """True when time is over or the user has had enough."""
