@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from benchmarks.kernel_tasks import GRID_TARGETS
-from benchmarks.results import Row
+from benchmarks.results import Row, table
 
 CORES = {
     "cortex-m0": "Cortex-M0", "cortex-m3": "Cortex-M3", "cortex-m4": "Cortex-M4", "rv32imc": "RV32IMC",
@@ -23,7 +23,7 @@ PLAIN, FLOAT = "plain int8 loop", "emlearn"
 
 def networks_table(rows: Sequence[Row]) -> str:
     """Instructions (cycles on AVR) and flash of some networks: for speed, for size, a plain loop, float32."""
-    lines = ["| network | core | for speed | for size | int8 loop | emlearn, float32 |", "|---|---|" + "---:|" * 4]
+    lines = []
     grid = {(row.task, row.metric.split(" ")[0]): row for row in rows}
     for network, title in NETWORKS.items():
         for core in SHOWN_CORES:
@@ -37,8 +37,8 @@ def networks_table(rows: Sequence[Row]) -> str:
                 *(_pair(_reference(speed, name), _reference(flash, name)) for name in (PLAIN, FLOAT)),
             ]
             first = title if core == SHOWN_CORES[0] else ""
-            lines.append("| " + " | ".join([first, CORES[core], *cells]) + " |")
-    return "\n".join(lines)
+            lines.append([first, CORES[core], *cells])
+    return table(["network", "core", "for speed", "for size", "int8 loop", "emlearn, float32"], lines, 2)
 
 
 def _reference(row: Row, name: str) -> float | int | str | None:
@@ -52,11 +52,11 @@ def _pair(count: float | int | str | None, flash: float | int | str | None) -> s
 def bars_table(rows: Sequence[Row]) -> str:
     """A line a bar, a column a core: the worst figure of each."""
     cores = [core for core in CORES if any(row.task.endswith(f", {core}") for row in rows)]
-    lines = ["| bar | " + " | ".join(CORES[core] for core in cores) + " |", "|---|" + "---:|" * len(cores)]
+    lines = []
     for text, chosen, cell in _BARS:
         found = [[row for row in rows if row.task.endswith(f", {core}") and row.bar and chosen(row)] for core in cores]
-        lines.append("| " + " | ".join([text, *(cell(own) if own else "" for own in found)]) + " |")
-    return "\n".join(lines)
+        lines.append([text, *(cell(own) if own else "" for own in found)])
+    return table(["bar", *(CORES[core] for core in cores)], lines)
 
 
 def _ratio(rows: Sequence[Row]) -> str:

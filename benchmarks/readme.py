@@ -15,7 +15,7 @@ from functools import cache
 from pathlib import Path
 
 from benchmarks.kernel_parts import bars_table, networks_table
-from benchmarks.results import Row, load, shown
+from benchmarks.results import Row, load, references, shown, table
 from mip2mcu.files import write_text
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -54,9 +54,7 @@ def pivot(rows: Sequence[Row]) -> str:
         for name, value in row.references.items():
             cells[name] = shown(value, row.unit)
     columns = list(dict.fromkeys(name for cells in tasks.values() for name in cells))
-    lines = ["| data | " + " | ".join(columns) + " |", "|---|" + "---:|" * len(columns)]
-    lines += [f"| {task} | " + " | ".join(cells.get(c, "") for c in columns) + " |" for task, cells in tasks.items()]
-    return "\n".join(lines)
+    return table(["data", *columns], [[task, *(cells.get(c, "") for c in columns)] for task, cells in tasks.items()])
 
 
 def pruning() -> str:
@@ -64,57 +62,51 @@ def pruning() -> str:
     rows = load("oamip")
     digits = [row for row in rows if row.task == "digits" and row.metric.endswith("kept, refit")]
     selectors = ["best subset", *digits[0].references]
-    lines = ["| selector | " + " | ".join(row.metric.split(", ")[1] for row in digits) + " |"]
-    lines.append("|---|" + "---:|" * len(digits))
-    for name in selectors:
-        cells = [shown(row.references.get(name, row.value), row.unit) for row in digits]
-        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    shares = [row.metric.split(", ")[1] for row in digits]
+    first = [[name, *(shown(row.references.get(name, row.value), row.unit) for row in digits)] for name in selectors]
     others = [row for row in rows if row.task != "digits"]
     names = list(dict.fromkeys(name for row in others for name in row.references))
-    lines += ["", "| network | figure | best subset | " + " | ".join(names) + " |"]
-    lines.append("|---|---|" + "---:|" * (1 + len(names)))
-    for row in others:
-        cells = [shown(row.references[name], row.unit) if name in row.references else "" for name in names]
-        lines.append(f"| {row.task} | {row.metric} | {shown(row.value, row.unit)} | " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+    second = [[row.task, row.metric, shown(row.value, row.unit), *references(row, names)] for row in others]
+    return "\n\n".join(
+        [table(["selector", *shares], first), table(["network", "figure", "best subset", *names], second, 2)]
+    )
 
 
 def inn() -> str:
     """Accuracy and seconds of each training beside the published figures, logistic regression and the bar."""
     rows = load("inn")
     figures = {(row.task, row.metric): row for row in rows}
-    lines = ["| task | network | mip2mcu | published | logistic regression (float) | training time |"]
-    lines.append("|---|---|" + "---:|" * 4)
+    trained = []
     for row in (row for row in rows if row.metric.startswith("test accuracy")):
         suffix = row.metric.removeprefix("test accuracy")
         seconds, links = figures[row.task, f"training time{suffix}"], figures[row.task, f"non-zero weights{suffix}"]
-        cells = [
-            row.task, f"{suffix}, {float(links.value):,.0f} weights".removeprefix(", ").removeprefix(", "),
+        trained.append([
+            row.task, f"{suffix}, {float(links.value):,.0f} weights".removeprefix(", "),
             shown(row.value, row.unit), str(row.references.get("paper", "")),
             shown(row.references["logistic regression (float)"], "%"), shown(seconds.value, seconds.unit),
-        ]  # fmt: skip
-        lines.append("| " + " | ".join(cells) + " |")
-    proved = [row for row in rows if " proved" in row.metric]
+        ])  # fmt: skip
+    header = ["task", "network", "mip2mcu", "published", "logistic regression (float)", "training time"]
+    parts = [table(header, trained, 2)]
+    proved = [_proved_cells(row) for row in rows if " proved" in row.metric]
     if proved:
-        lines += ["", "What switches of the program and lazy samples are worth: the bound that is proved."]
-        lines += ["", "| task | way | proved | best network | time |", "|---|---|---:|---:|---:|"]
-    for row in proved:
-        what, way = row.metric.split(", ", 1)
-        best, seconds = row.references.get("incumbent", "none"), shown(row.references["seconds"], "s")
-        bound = f"{what.partition(' proved')[0]} {float(row.value):.0f}"
-        lines.append(f"| {row.task} | {way} | {bound} | {best} | {seconds} |")
-    return "\n".join(lines)
+        parts.append("What switches of the program and lazy samples are worth: the bound that is proved.")
+        parts.append(table(["task", "way", "proved", "best network", "time"], proved, 2))
+    return "\n\n".join(parts)
+
+
+def _proved_cells(row: Row) -> list[str]:
+    what, way = row.metric.split(", ", 1)
+    bound = f"{what.partition(' proved')[0]} {float(row.value):.0f}"
+    return [row.task, way, bound, str(row.references.get("incumbent", "none")), shown(row.references["seconds"], "s")]
 
 
 def checks() -> str:
     """Flash and time of both checks by core."""
     rows = load("checks")
     metrics = list(dict.fromkeys(row.metric for row in rows))
-    lines = ["| core | " + " | ".join(metrics) + " |", "|---|" + "---:|" * len(metrics)]
-    for task in dict.fromkeys(row.task for row in rows):
-        cells = [shown(row.value, row.unit) for row in rows if row.task == task]
-        lines.append(f"| {task} | " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+    tasks = dict.fromkeys(row.task for row in rows)
+    cells = [[task, *(shown(row.value, row.unit) for row in rows if row.task == task)] for task in tasks]
+    return table(["core", *metrics], cells)
 
 
 FLOAT_MODELS = ("1-NN", "nearest class mean", "RBF-SVM (float)")
@@ -127,8 +119,7 @@ def ensembles() -> str:
     figures = {(row.task, row.metric): row for row in rows}
     names = ("paper", *FLOAT_MODELS)
     header = ["images a class", "accuracy (worst to best)", "bar", *names, "links a pair", "time"]
-    lines = ["| " + " | ".join(header) + " |"]
-    lines.append("|---|" + "---:|" * (len(names) + 4))
+    lines = []
     for row in (row for row in rows if row.metric.startswith("accuracy, ")):
         name = row.metric.removeprefix("accuracy, ")
         worst, best, links, seconds = (
@@ -138,20 +129,19 @@ def ensembles() -> str:
         title = name if "augmentation" not in row.task else f"{name}, augmented"
         title = title if title.startswith("t =") else f"{row.task.partition(',')[0]}, {title}"
         title += ", as published" if "as published" in row.task else ""
-        cells = [title, f"{float(row.value):.1f} % ({worst:.1f} to {best:.1f})", row.bar]
-        cells += [shown(row.references[name], row.unit) if name in row.references else "" for name in names]
-        lines.append("| " + " | ".join([*cells, f"{links:,.0f}", f"{seconds:.0f} s"]) + " |")
-    return "\n".join([*lines, "", *_stages_of_a_pair(rows), "", *_chips(rows)])
+        accuracy = f"{float(row.value):.1f} % ({worst:.1f} to {best:.1f})"
+        lines.append([title, accuracy, row.bar, *references(row, names), f"{links:,.0f}", f"{seconds:.0f} s"])
+    return "\n\n".join([table(header, lines), _stages_of_a_pair(rows), _chips(rows)])
 
 
-def _stages_of_a_pair(rows: Sequence[Row]) -> list[str]:
+def _stages_of_a_pair(rows: Sequence[Row]) -> str:
     """A line a program: accuracy and share of links after each stage, beside float models of the same values."""
     stages = ("SM", "+MM", "+MM+MW")
     figures = {row.metric: row for row in rows if row.task.startswith("4 vs 9")}
     first = f"accuracy after {stages[0]}, "
     programs = [metric.removeprefix(first) for metric in figures if metric.startswith(first)]
     header = ["4 against 9, 10 images a class: accuracy, links", *stages, *FLOAT_MODELS]
-    lines = ["| " + " | ".join(header) + " |", "|---|" + "---:|" * (len(header) - 1)]
+    lines = []
 
     def line(program: str, value: Callable[[Row], float]) -> list[str]:
         def cell(stage: str) -> str:
@@ -161,28 +151,28 @@ def _stages_of_a_pair(rows: Sequence[Row]) -> list[str]:
         return [cell(stage) for stage in stages]
 
     for program in programs:
-        references = figures[first + program].references
-        floats = [shown(references[name], "%") for name in FLOAT_MODELS]
-        lines.append("| " + " | ".join([program, *line(program, lambda row: float(row.value)), *floats]) + " |")
-        if "paper" in references:
+        others = figures[first + program].references
+        floats = [shown(others[name], "%") for name in FLOAT_MODELS]
+        lines.append([program, *line(program, lambda row: float(row.value)), *floats])
+        if "paper" in others:
             theirs = line(program, lambda row: float(row.references["paper"]))
-            lines.append("| " + " | ".join(["the paper's figures for it", *theirs, *[""] * len(floats)]) + " |")
-    return lines
+            lines.append(["the paper's figures for it", *theirs, *[""] * len(floats)])
+    return table(header, lines)
 
 
-def _chips(rows: Sequence[Row]) -> list[str]:
+def _chips(rows: Sequence[Row]) -> str:
     """A line a chip."""
     figures = {row.metric: row for row in rows if " on Cortex-M0" in row.task}
     targets = [metric.removeprefix("flash, ") for metric in figures if metric.startswith("flash, ")]
-    lines = ["| t = 10, with input stages, on | flash | RAM | most of one `predict` | vectors without a mismatch |"]
-    lines.append("|---|" + "---:|" * 4)
+    header = ["t = 10, with input stages, on", "flash", "RAM", "most of one `predict`", "vectors without a mismatch"]
+    lines = []
     for target in targets:
         most = next(row for name, row in figures.items() if name.startswith("most ") and name.endswith(target))
         cells = [shown(figures[f"{what}, {target}"].value, "B") for what in ("flash", "RAM with scratch")]
         cells.append(f"{float(most.value):,.0f} {most.metric.split()[1]}")
         cells.append(shown(figures[f"vectors without a mismatch, {target}"].value, ""))
-        lines.append(f"| {target} | " + " | ".join(cells) + " |")
-    return lines
+        lines.append([target, *cells])
+    return table(header, lines)
 
 
 def bdnn() -> str:
@@ -210,13 +200,7 @@ def bdnn() -> str:
         (["data and coding", "figure", "robust training", "without", "bar"], 2, second),
         (["task", "figure", "mip2mcu", "bar"], 2, third),
     ]
-    return "\n\n".join(_table(header, cells, left) for header, left, cells in tables)
-
-
-def _table(header: Sequence[str], rows: Sequence[Sequence[str]], left: int) -> str:
-    """A Markdown table whose first ``left`` columns are words, the others figures."""
-    lines = ["| " + " | ".join(header) + " |", "|" + "---|" * left + "---:|" * (len(header) - left)]
-    return "\n".join([*lines, *("| " + " | ".join(cells) + " |" for cells in rows)])
+    return "\n\n".join(table(header, cells, left) for header, left, cells in tables)
 
 
 PARTS: dict[str, Callable[[], str]] = {

@@ -66,12 +66,22 @@ def markdown(rows: Sequence[Row]) -> str:
     names = list(dict.fromkeys(name for row in rows for name in row.references))
     bars = any(row.bar for row in rows)
     header = ["task", "metric", "mip2mcu", *names, *(["bar"] if bars else [])]
-    lines = ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
-    for row in rows:
-        cells = [row.task, row.metric, shown(row.value, row.unit)]
-        cells += [shown(row.references[name], row.unit) if name in row.references else "" for name in names]
-        lines.append("| " + " | ".join([*cells, *([row.bar] if bars else [])]) + " |")
-    return "\n".join(lines)
+    lines = [
+        [row.task, row.metric, shown(row.value, row.unit), *references(row, names), *([row.bar] if bars else [])]
+        for row in rows
+    ]
+    return table(header, lines, len(header))
+
+
+def references(row: Row, names: Sequence[str]) -> list[str]:
+    """The references called ``names``, as `shown`; empty where the row has none of that name."""
+    return [shown(row.references[name], row.unit) if name in row.references else "" for name in names]
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1) -> str:
+    """A Markdown table whose first ``left`` columns are words, the others figures."""
+    lines = ["| " + " | ".join(header) + " |", "|" + "---|" * left + "---:|" * (len(header) - left)]
+    return "\n".join([*lines, *("| " + " | ".join(cells) + " |" for cells in rows)])
 
 
 def shown(value: float | int | str, unit: str) -> str:
