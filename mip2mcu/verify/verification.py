@@ -17,7 +17,7 @@ from mip2mcu.ranges import IntArray
 from mip2mcu.verify.comparison import Comparison, check_description, chunk_rows
 from mip2mcu.verify.cores import Core, core_for
 from mip2mcu.verify.costing import count_costs
-from mip2mcu.verify.footprint import Footprint, measure
+from mip2mcu.verify.footprint import Footprint, measure_each
 from mip2mcu.verify.harness import Files, Harness, Program, build, read_source
 from mip2mcu.verify.hunting import Hunt, hunt
 from mip2mcu.verify.prove import frama_c_version, prove_files
@@ -231,7 +231,7 @@ def _report(subject: Subject, comparison: Comparison, target: Target, sources: M
     harness = comparison.harness
     program, description = harness.program, harness.description
     called = ["predict"] + ["quantize"] * bool(description.raw_features) + ["pack"] * bool(description.input_packed)
-    sizes = _footprint(program, called)
+    sizes, checks_flash = _sizes(program, called)
     return Report(
         model_sha256=subject.network.sha256,
         target=target.name,
@@ -251,17 +251,16 @@ def _report(subject: Subject, comparison: Comparison, target: Target, sources: M
         sources=sources,
         searched=subject.hunted.tallies,
         constant_time=program.constant_time,
-        checks_flash=_added(program, called, sizes),
+        checks_flash=checks_flash,
     )
 
 
-def _added(program: Program, called: list[str], sizes: Footprint | None) -> Mapping[str, int]:
-    """Bytes of flash that each of the checks adds to a firmware that calls the functions ``called``."""
-    with_check = {function: _footprint(program, [*called, function]) for function in ("selftest", "check")}
-    if not program.has_check:
-        del with_check["check"]
-    return {name: both.flash - sizes.flash for name, both in with_check.items() if both is not None and sizes}
-
-
-def _footprint(program: Program, functions: list[str]) -> Footprint | None:
-    return measure(program.model_object, [f"{program.name}_{function}" for function in functions])
+def _sizes(program: Program, called: list[str]) -> tuple[Footprint | None, Mapping[str, int]]:
+    """Of a firmware that calls the functions ``called``, and the bytes of flash that each of the checks adds to it."""
+    checks = ("selftest", "check") if program.has_check else ("selftest",)
+    groups = [called, *([*called, check] for check in checks)]
+    found = measure_each(program.model_object, [[f"{program.name}_{name}" for name in names] for names in groups])
+    if found is None:
+        return None, {}
+    own, *others = found
+    return own, {name: other.flash - own.flash for name, other in zip(checks, others, strict=True)}
