@@ -90,6 +90,7 @@ def few() -> list[Export]:
         *(with_layout(chain(layouts), target, ",".join(layouts)) for target, layouts in CHAINS.items()),
         *(with_layout(CASES[name], target, None if name in OWN else name) for name, target in SINGLE.items()),
         with_layout(pen(), "cortex-m4", "0=conv_dsp", static_scratch=True),
+        with_layout(random_cnn(22), "generic"),  # scratch memory of the caller
         with_layout(pooled(MaxPool((2, 3), (1, 2)), (2, 5, 9), -9, 9), "avr"),
         with_layout(requantised(-128, 127), "avr", "dense"),
         with_layout(quantized_network(), "avr"),
