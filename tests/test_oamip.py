@@ -115,9 +115,11 @@ def test_what_the_first_layer_gives_takes_no_variables():
 
 
 def test_a_limit_that_ends_the_program_at_once_is_told_with_the_way_out():
-    network = conv_network()
+    asked = problem(conv_network(), solver=Solver(time_limit=0.0))
     with pytest.raises(NoSolutionError, match=r"allow more time or nodes, .* or decouple the scores, best by layers"):
-        score_batch(network, batch_of(network), Solver(time_limit=0.0))
+        oamip(asked)
+    with pytest.raises(NoSolutionError, match=r"a simpler formulation$"):
+        oamip(asked, Scoring("layers"))
 
 
 def test_other_solvers_are_refused():

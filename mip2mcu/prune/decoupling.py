@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mip2mcu.errors import UsageError
+from mip2mcu.errors import NoSolutionError, UsageError
 from mip2mcu.mip.solver import Solve, Solver
 from mip2mcu.parallel import Context, executor
 from mip2mcu.prune.float_network import FloatArray, FloatNetwork
@@ -82,10 +82,15 @@ def oamip_scores(problem: Problem, scoring: Scoring) -> tuple[tuple[FloatArray, 
     if scoring.decouple == "backward":
         return _backward(problem, scoring)
     tasks = {"none": _whole, "classes": _by_class, "layers": _by_layer}[scoring.decouple](problem, scoring)
-    with executor(min(problem.workers, len(tasks))) as run:
-        results = run.map(
-            _scored, tasks, seconds=problem.solver.time_limit, listener=problem.listener, stop=problem.stop
-        )
+    try:
+        with executor(min(problem.workers, len(tasks))) as run:
+            results = run.map(
+                _scored, tasks, seconds=problem.solver.time_limit, listener=problem.listener, stop=problem.stop
+            )
+    except NoSolutionError as error:
+        if scoring.decouple == "none":
+            raise NoSolutionError(f"{error}, or decouple the scores, best by layers") from None
+        raise
     solves = tuple(record for _, record in results)
     if scoring.decouple == "layers":
         return tuple(scores[0] for scores, _ in results), solves

@@ -25,7 +25,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from mip2mcu.errors import InfeasibleError, NoSolutionError, SolverError
+from mip2mcu.errors import SolverError
 from mip2mcu.mip.cuts import Cut, solve_with_cuts
 from mip2mcu.mip.matrix import FloatArray, Matrix
 from mip2mcu.mip.solver import Solve, Solver
@@ -104,14 +104,9 @@ def score_batch(
 
     if solver.name != "highs":
         raise SolverError(f"scores are computed with HiGHS, whose rows can grow, not with {solver.name}: take highs")
-    try:
-        values, record = solve_with_cuts(
-            model.matrix, tangents, solver, rounds=ROUNDS, stage=stage, listener=listener, stop=stop
-        )
-    except InfeasibleError:
-        raise
-    except NoSolutionError as error:
-        raise NoSolutionError(f"{error}, or decouple the scores, best by layers") from None
+    values, record = solve_with_cuts(
+        model.matrix, tangents, solver, rounds=ROUNDS, stage=stage, listener=listener, stop=stop
+    )
     return tuple(np.clip(values[columns], 0.0, 1.0) for columns in model.scores), record
 
 

@@ -25,10 +25,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from mip2mcu.errors import NoSolutionError
-from mip2mcu.mip import highs
 from mip2mcu.mip.cuts import Cut, solve_with_cuts
 from mip2mcu.mip.matrix import FloatArray, Matrix
-from mip2mcu.mip.solver import Solve, Solver
+from mip2mcu.mip.solver import Solve, Solver, no_solve
 from mip2mcu.prune.linear import Builder
 from mip2mcu.prune.removal import LeastSquares, sampled
 from mip2mcu.prune.selection import Problem, Selection
@@ -261,8 +260,9 @@ def _run(
         return solve_with_cuts(
             matrix, separate, solver, rounds=ROUNDS, stage=stage, listener=problem.listener, stop=problem.stop
         )[1]
-    except NoSolutionError:  # no time for the first round
-        return Solve(stage, "time limit", 1.0, 0.0, 0.0, 0, "highs", highs.version(), solver.seed)
+    except NoSolutionError:  # no time for the first round: as far as is known, all of the error may be left, or none
+        status = "interrupted" if problem.stop() else "time limit"
+        return replace(no_solve(stage, solver), status=status, objective=1.0)
 
 
 def with_cuts(matrix: Matrix, cuts: list[Cut]) -> Matrix:
