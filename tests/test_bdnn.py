@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mip2mcu.certify import certify
 from mip2mcu.dataset import Dataset
 from mip2mcu.errors import UsageError
 from mip2mcu.mip.solver import Solver
@@ -292,6 +293,38 @@ def test_a_held_row_keeps_its_pattern_under_every_change(budget):
     assert found == {True, False}
 
 
+@pytest.mark.parametrize("budget", [None, 1])
+def test_moved_rows_have_the_largest_and_the_smallest_sums_within_reach(budget):
+    rng = np.random.default_rng(4)
+    data = Dataset.from_arrays(rng.integers(0, 8, (20, 3)), rng.integers(0, 2, 20), input_range=(0, 7))
+    reduction, chosen = robust_reduction(data, WeightDomain(2))
+    sets = robust_sets(chosen, reduction, np.array([1, 2, 0]), budget)
+    up, weights = rng.random(len(reduction.rows)) < 0.5, np.array([2, -1, 1])
+    for k, (row, moved) in enumerate(zip(reduction.rows, sets.moved(reduction.rows, weights, up), strict=True)):
+        near = [
+            move
+            for move in itertools.product(
+                *(range(max(0, v - r), min(7, v + r) + 1) for v, r in zip(row, (1, 2, 0), strict=True))
+            )
+            if budget is None or sum(a != b for a, b in zip(move, row, strict=True)) <= budget
+        ]
+        assert tuple(moved) in near
+        assert moved @ weights == (max if up[k] else min)(np.array(near) @ weights)
+
+
+def test_a_robust_committee_reads_what_withstands_the_radius():
+    rng = np.random.default_rng(0)
+    labels = np.repeat([0, 1], 30)
+    wide = 8 + 4 * np.where(rng.random(60) < 0.9, labels, 1 - labels)  # nine times in ten, two units from the middle
+    rows = np.c_[np.repeat(10 + labels[:, None], 6, axis=1), wide]  # six features tell the class for sure, by one unit
+    data = Dataset.from_arrays(rows, labels, input_range=(0, 20))
+    certified = []
+    for radius in ((), (1,)):
+        network = train(data, Bdnn((5,), method="committee", robust_radius=radius), node_limit=0).network
+        certified.append(certify(network, data, limit=1).certified(1))
+    assert certified == [26, 55]
+
+
 def test_thermometer_bits_of_a_feature_move_together(tmp_path):
     path = tmp_path / "t.csv"
     path.write_text("a,label\n" + "".join(f"{v},{'x' if v < 10 else 'y'}\n" for v in range(20)))
@@ -333,7 +366,6 @@ def test_the_program_of_three_rows_reads_as_the_formulation_says(update_golden):
         ({"weights": "continuous", "weight_bound": 3}, "continuous weights lie in -1..1"),
         ({"weights": "ternary"}, "weights 'ternary' are unknown"),
         ({"method": "committee", "hidden": (8, 4)}, "a committee knows no second hidden layer: choose"),
-        ({"method": "committee", "robust_radius": (1,)}, "a committee knows no robust radius"),
     ],
 )
 def test_options_that_cannot_be_meant_are_refused(options, message):

@@ -59,7 +59,8 @@ class Bdnn:
     weights        "integer", "binary" for -1 and +1 alone, or "continuous": in [-1, 1], then scaled to whole numbers
     thresholds     "unit": one a unit, "layer": one for all units of a layer
     method         "exact", "local", "splitting" or "committee"
-    robust_radius  raw units that every feature, or each feature of a list, may be off without changing an activation
+    robust_radius  raw units that every feature, or each feature of a list, may be off without changing an activation;
+                   members of a committee are fitted to rows that are off by so much, and may differ as before
     robust_features  most features that are off at a time; None: all
     batch_size, splits, purity, random_batch   of data splitting
     restarts       random starts of the local search
@@ -100,9 +101,8 @@ class Bdnn:
                 raise UsageError(f"{option} {count} is not possible: give at least 1")
         if self.robust_features is not None and self.robust_features < 1:
             raise UsageError(f"{self.robust_features} features that are off are not possible: give at least 1")
-        if self.method == "committee" and (len(self.hidden) > 1 or self.robust):
-            what = "robust radius" if self.robust else "second hidden layer"
-            raise UsageError(f"a committee knows no {what}: choose the method local, or leave it out")
+        if self.method == "committee" and len(self.hidden) > 1:
+            raise UsageError("a committee knows no second hidden layer: choose the method local, or leave it out")
         _ = self.domain
 
     @property
@@ -220,7 +220,7 @@ class BdnnJob:
     def start(self) -> SignNetwork:
         """The best of best responses and, where it must be robust, of linear networks handed on. Or a committee."""
         if self.options.method == "committee":
-            voters = committee(self.reduction, self.options.hidden[0], self.solver.seed, self.over)
+            voters = committee(self.reduction, self.options.hidden[0], self.solver.seed, self.over, self.sets)
             return self._with_shared_thresholds(voters)
         final = self.plan(np.arange(len(self.reduction.rows))).entries > MODEL_ENTRIES
         share = START_SHARE if not final or self.options.method == "splitting" else 1.0
@@ -425,7 +425,7 @@ class BdnnJob:
 
     def _notes(self, network: SignNetwork) -> tuple[str, ...]:
         notes = []
-        if self.sets is not None:
+        if self.sets is not None and self.options.method != "committee":  # whose members need not agree
             right = right_rows(network, self.reduction)
             held = self.sets.held(network.weights[0], network.sums(self.reduction.rows, 0), right)
             commonest = int(self.reduction.counts.sum(axis=0).max())

@@ -17,6 +17,7 @@ import numpy as np
 
 from mip2mcu.dataset import Dataset
 from mip2mcu.ladders import Ladders, ladders_of
+from mip2mcu.mip.matrix import FloatArray
 from mip2mcu.ranges import BoolArray, IntArray, frozen
 from mip2mcu.train.reduction import Reduction, WeightDomain, reduce
 
@@ -70,6 +71,26 @@ class RobustSets:
             drop, rise = (np.sort(worst[own], axis=0)[::-1][: self.budget].sum(axis=0) for worst in (drops, rises))
             held[k] = right[k] and bool(np.where(sums[k] >= 0, sums[k] - drop >= 0, sums[k] + rise < 0).all())
         return held
+
+    def moved(self, rows: IntArray, weights: IntArray | FloatArray, up: BoolArray) -> IntArray:
+        """The ``rows`` (k, columns), each with the change in its set that moves the sum of ``weights`` most.
+
+        ``up`` (k,): true for rows whose sum is to rise, false where it is to fall; weights (columns,).
+        """
+        moved = rows.copy()
+        for sign, chosen in ((1, up), (-1, ~up)):
+            most, change = np.zeros(len(self.moves)), np.zeros((len(self.moves), rows.shape[1]), dtype=np.int64)
+            for n, moves in enumerate(self.moves):
+                effects = [sign * sum(step * weights[i] for i, step in move) for move in moves]
+                best = int(np.argmax(effects))
+                if effects[best] > 0:
+                    most[n] = effects[best]
+                    for i, step in moves[best]:
+                        change[n, i] += step
+            for k in np.flatnonzero(chosen).tolist():
+                own = sorted(self.of_row[k], key=lambda n: -most[n])[: self.budget]
+                moved[k] += change[own].sum(axis=0)
+        return moved
 
 
 def robust_reduction(dataset: Dataset, domain: WeightDomain) -> tuple[Reduction, Dataset]:
