@@ -188,16 +188,17 @@ def bdnn() -> str:
     ]  # fmt: skip
     without = "without robust training"
     paired = [row for row in rows if without in row.references]
+    theirs = list(dict.fromkeys(name for row in paired for name in row.references if name != without))
     second = [
         [row.task.removesuffix(", robust"), row.metric, shown(row.value, row.unit),
-         shown(row.references[without], row.unit), row.bar]
+         *(shown(row.references.get(name, ""), row.unit) for name in (without, *theirs)), row.bar]
         for row in paired
     ]  # fmt: skip
     others = [row for row in rows if row not in beside and row not in paired and row.metric != "training time"]
     third = [[row.task, row.metric, shown(row.value, row.unit), row.bar] for row in others]
     tables = [
         (["data", "mip2mcu", *names, "bar", "training time"], 1, first),
-        (["data and coding", "figure", "robust training", "without", "bar"], 2, second),
+        (["data and coding", "figure", "robust training", "without", *theirs, "bar"], 2, second),
         (["task", "figure", "mip2mcu", "bar"], 2, third),
     ]
     return "\n\n".join(table(header, cells, left) for header, left, cells in tables)
