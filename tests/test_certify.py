@@ -1,6 +1,7 @@
 """Certificates against exhaustive search: every raw row of small networks is tried."""
 
 import itertools
+import sys
 
 import numpy as np
 import pytest
@@ -163,6 +164,15 @@ def test_without_search_both_bounds_stay_true():
             if row.right:
                 assert row.safe is None or smallest is None or row.safe < smallest
                 assert row.broken is None or row.broken >= smallest
+
+
+def test_no_row_is_tried_twice_when_the_time_is_over(monkeypatch):
+    module, tried = sys.modules["mip2mcu.certify.run"], []
+    certify_row = module._certify_row
+    monkeypatch.setattr(module, "_certify_row", lambda task, run: tried.append(task.row) or certify_row(task, run))
+    network = network_of(3, Argmax(3), 3, (4,))
+    certify(network, rows_of(network, 3), time_limit=0.0)
+    assert len(tried) == len(set(tried)) > 1
 
 
 def test_the_result_does_not_depend_on_the_workers():

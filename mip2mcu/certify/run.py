@@ -29,7 +29,7 @@ from mip2mcu.network import Network
 from mip2mcu.norms import NORMS
 from mip2mcu.parallel import Context, executor
 from mip2mcu.progress import Listener, Stop, never, silent
-from mip2mcu.ranges import IntArray
+from mip2mcu.ranges import BoolArray, IntArray
 
 DEFAULT_TIME_LIMIT = 60.0
 """Seconds of a certification where neither a time limit nor a node limit is given."""
@@ -92,8 +92,8 @@ def certify(
     with executor(workers) as run:
         found = run.map(_certify_row, tasks, seconds=time_limit, listener=listener, stop=stop)
         open_ones = [k for k, row in enumerate(found) if not _settled(row, limit)]
-        if open_ones and time_limit is not None and node_limit is None and not stop():
-            left = max(0.0, began + time_limit - time.monotonic())
+        left = 0.0 if time_limit is None or node_limit is not None else began + time_limit - time.monotonic()
+        if open_ones and left > 0 and not stop():
             again = run.map(_certify_row, [tasks[k] for k in open_ones], seconds=left, listener=listener, stop=stop)
             for k, row in zip(open_ones, again, strict=True):
                 found[k] = _closer(found[k], row)
@@ -131,10 +131,14 @@ class _Task:
         """Size of the change from the row to ``moved`` (features,)."""
         return NORMS[self.norm].size(moved - self.raw)
 
-    def changes_class(self, moved: IntArray) -> bool:
-        """True where the network gives ``moved`` another class: the last word on every witness."""
+    def change_class(self, moved: IntArray) -> BoolArray:
+        """(rows,): True where the network gives ``moved`` (rows, features) another class: the last word."""
         network = self.problem.network
-        return int(network.predict(network.quantize(moved[None, :]))[0]) != self.predicted
+        return np.asarray(network.predict(network.quantize(moved)) != self.predicted)
+
+    def changes_class(self, moved: IntArray) -> bool:
+        """The same for a single row (features,)."""
+        return bool(self.change_class(moved[None, :])[0])
 
     def proved(self, reach: Reach) -> bool:
         """True where intervals prove the class within ``reach``."""
@@ -142,8 +146,8 @@ class _Task:
 
     def attacked(self, reach: Reach) -> IntArray | None:
         """A row within ``reach`` of another class, the smallest of the attacks that succeed; or None."""
-        hits = [m for m in self.problem.attacks(self.raw, reach, self.predicted) if self.changes_class(m)]
-        return min(hits, key=self.size, default=None)
+        moved = np.stack([self.raw, *self.problem.attacks(self.raw, reach, self.predicted)])
+        return min(moved[self.change_class(moved)], key=self.size, default=None)
 
     def certificate(self, safe: int | None, witness: IntArray | None) -> RowCertificate:
         """What was found; a witness beyond the limit of interest counts too."""
@@ -207,14 +211,17 @@ def _searched(task: _Task, witness: IntArray | None, least: int, solver: Solver,
     unproved = task.certificate(least - 1, witness)
     if solver.time_limit == 0 or solver.node_limit == 0 or stop():
         return unproved
+    began = time.monotonic()
     search, covered = _search(task, witness, least)
     if search is None:
         return task.certificate(_nothing_within(task, covered, witness), witness)
     if search.program.entries > PROGRAM_ENTRIES:
         return unproved
-    believable = search.program.is_believable
+    believable, matrix = search.program.is_believable, search.program.matrix(search.size)
+    if solver.time_limit is not None:
+        solver = solver.within(solver.time_limit - (time.monotonic() - began))
     try:
-        values, record = solve_matrix(search.program.matrix(search.size), solver, stage=f"row {task.row}", stop=stop)
+        values, record = solve_matrix(matrix, solver, stage=f"row {task.row}", stop=stop)
     except NoSolutionError as error:
         if not (believable and isinstance(error, InfeasibleError)):
             return unproved
