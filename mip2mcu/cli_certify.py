@@ -15,7 +15,7 @@ from mip2mcu.errors import UsageError
 from mip2mcu.files import check_replaceable, write_text
 from mip2mcu.network import Network
 from mip2mcu.norms import NORMS
-from mip2mcu.progress import Progress, stop_on_interrupt
+from mip2mcu.progress import Listener, Progress, stop_on_interrupt
 
 if TYPE_CHECKING:
     from mip2mcu.certify import Certificate
@@ -75,13 +75,7 @@ def certify_command(
     dataset = Dataset.read(data, label=label, like=network)
     if rows is not None:
         dataset = dataset.rows_at(range(min(rows, dataset.rows)))
-    live = console.LiveLine()
-
-    def show(event: Progress) -> None:
-        if event.total:
-            live.show(f"{event.seconds:.0f} s  [{event.done}/{event.total} rows]")
-
-    with stop_on_interrupt() as stopped:
+    with console.LiveLine() as live, stop_on_interrupt() as stopped:
         certificate = certify(
             network,
             dataset,
@@ -91,16 +85,23 @@ def certify_command(
             node_limit=node_limit,
             seed=seed,
             workers=workers,
-            listener=live.silent if as_json else show,
+            listener=live.silent if as_json else _shown_on(live),
             stop=stopped,
         )
-    live.clear()
     document = certificate.as_dict(wanted)
     if report is not None:
         write_text(report, json.dumps(document, sort_keys=True, indent=1) + "\n")
     if plot is not None:
         write_text(plot, as_svg(certificate))
     click.echo(json.dumps(document, sort_keys=True) if as_json else _as_text(certificate, wanted))
+
+
+def _shown_on(live: console.LiveLine) -> Listener:
+    def show(event: Progress) -> None:
+        if event.total:
+            live.show(f"{event.seconds:.0f} s  [{event.done}/{event.total} rows]")
+
+    return show
 
 
 def _check_places(report: str | None, plot: str | None) -> None:

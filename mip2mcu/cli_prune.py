@@ -252,9 +252,8 @@ def prune_command(
     trained = source.network(network, rows)
     second = _second(source, transfer, initial, rows)
     _check_initial(second, trained, pruning)
-    live = console.LiveLine()
-    listener = live.silent if as_json else _shown_on(live)
-    with stop_on_interrupt() as stopped:
+    with console.LiveLine() as live, stop_on_interrupt() as stopped:
+        listener = live.silent if as_json else _shown_on(live)
         common: dict[str, Any] = {"seed": seed, "listener": listener, "stop": stopped}
         options = {
             "test": None if second else source.test_rows(rows),
@@ -264,7 +263,6 @@ def prune_command(
         results = [_pruned(trained, rows, pruning, max_flash, target, options | common)]
         if second:
             results.append(moved(results[0], epochs=epochs, **second, **common))
-    live.clear()
     model = results[-1].network
     model.save(out)
     if as_json:

@@ -142,8 +142,7 @@ def train_command(
             copies=augment, seed=seed,
         )  # fmt: skip
         tell(f"wrote {written[0]}" + (f" and {len(written) - 1} more, one a member" if len(written) > 1 else ""))
-    live = console.LiveLine()
-    with stop_on_interrupt() as stopped:
+    with console.LiveLine() as live, stop_on_interrupt() as stopped:
         trained = train(
             training,
             chosen,
@@ -164,7 +163,6 @@ def train_command(
             listener=live.silent if as_json else _shown_on(live, stopped),
             stop=stopped,
         )
-    live.clear()
     trained.network.save(out)
     _finish(trained, training, held_out, out, as_json=as_json)
 

@@ -71,18 +71,12 @@ def everywhere(
     for option, value in fixed.items():
         if value:
             raise UsageError(f"{option} goes with one target, and --target all takes each in turn: leave it out")
-    say = _teller(as_json)
-    sweep = verify_everywhere(network, rows, vectors=vectors, seed=seed, name=name, options=options, listener=say)
+    with console.LiveLine() as live:
+        say = live.silent if as_json else lambda way: live.show(str(way))
+        sweep = verify_everywhere(network, rows, vectors=vectors, seed=seed, name=name, options=options, listener=say)
     evidence.write_documents(documents, [report for _, report in sweep.reports])
     click.echo(json.dumps(sweep.as_dict(), sort_keys=True) if as_json else "\n".join(_sweep_lines(sweep)))
     return sum(not report.passed for _, report in sweep.reports)
-
-
-def _teller(as_json: bool) -> Callable[[Way], None]:
-    """A live line on a terminal, silence elsewhere."""
-    if as_json or not sys.stderr.isatty():
-        return lambda way: None
-    return lambda way: click.echo(f"\r\033[K{way}\r", nl=False, err=True)
 
 
 def _sweep_lines(sweep: Sweep) -> list[str]:

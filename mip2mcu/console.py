@@ -87,7 +87,10 @@ def vote_lines(evaluation: Evaluation) -> list[str]:
 
 
 class LiveLine:
-    """One line that is rewritten in place on a terminal; elsewhere a line every ``seconds`` at most."""
+    """One line that is rewritten in place on a terminal; elsewhere a line every ``seconds`` at most.
+
+    As a context it is gone at the end, errors included.
+    """
 
     def __init__(self, seconds: float = 5.0) -> None:
         """Begin with an empty line."""
@@ -95,6 +98,12 @@ class LiveLine:
         self._seconds = seconds
         self._last = 0.0
         self._shown = 0
+
+    def __enter__(self) -> LiveLine:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.clear()
 
     def show(self, text: str) -> None:
         """Replace the line by ``text``, on a terminal cut to its width: a wrapped line could not be rewritten."""

@@ -62,7 +62,7 @@ def test_all_ways_are_every_target_every_emulator_and_every_host_compiler():
 def test_one_table_tells_of_every_way(few_ways, model):
     result = called("verify", model, "--target", "all", "--vectors", 20)
     assert result.exit_code == 0, result.output
-    lines = result.output.splitlines()
+    lines = result.stdout.splitlines()
     assert [tuple(line.split()[:2]) for line in lines[2:5]] == [(way.target.name, way.runner) for way in FEW]
     assert lines[-1] == "mismatches  0 in 60 vectors, 3 ways of compiling and running; none skipped"
 
@@ -72,7 +72,7 @@ def test_what_is_skipped_is_said_with_its_reason(few_ways, model, monkeypatch):
     result = called("verify", model, "--target", "all", "--vectors", 20)
     assert result.exit_code == 0, result.output
     assert "skipped     cortex-m0 on unicorn: needs a thing, not installed: run `get thing`" in result.output
-    assert result.output.splitlines()[-1].endswith("2 ways of compiling and running; 1 skipped")
+    assert result.stdout.splitlines()[-1].endswith("2 ways of compiling and running; 1 skipped")
 
 
 def test_what_is_not_installed_is_said_once_for_all_ways_with_what_to_install(model, monkeypatch):
@@ -82,7 +82,7 @@ def test_what_is_not_installed_is_said_once_for_all_ways_with_what_to_install(mo
     monkeypatch.setattr(shutil, "which", lambda name: None)
     result = called("verify", model, "--target", "all", "--vectors", 20)
     assert result.exit_code == 0, result.output
-    assert result.output.splitlines()[4:] == [
+    assert result.stdout.splitlines()[4:] == [
         "skipped     cortex-m0 on qemu; rv32imc on qemu: qemu is not installed: install qemu-system-arm (for RISC-V "
         "qemu-system-misc) with your system's package manager",
         "skipped     host on host, gcc -O2: gcc is not installed: install gcc with your system's package manager",
