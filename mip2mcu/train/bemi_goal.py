@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from math import floor
 
 import numpy as np
@@ -42,7 +43,7 @@ class Goal:
         classes = self.reduction.counts.shape[1]
         return (*self.hidden, 1 if classes == 2 else classes)
 
-    @property
+    @cached_property
     def samples(self) -> list[tuple[int, int]]:
         """(row, class) for every class that occurs on a row."""
         return [(int(k), int(c)) for k, c in np.argwhere(self.reduction.counts)]
@@ -50,6 +51,11 @@ class Goal:
     def sign(self, c: int, output: int) -> int:
         """y: +1 where ``output`` is that of class ``c``, else -1."""
         return 1 if c == output else -1
+
+    @cached_property
+    def signs(self) -> IntArray:
+        """y of each sample and output, (samples, outputs)."""
+        return np.array([[self.sign(c, j) for j in range(self.widths[-1])] for _, c in self.samples])
 
     # ---- bounds ----
 
@@ -87,9 +93,7 @@ class Goal:
     def signed_outputs(self, network: SignNetwork) -> IntArray:
         """y s of each sample and output, (samples, outputs)."""
         sums = network.sums(network.inputs_of(self.reduction.rows, network.depth - 1), network.depth - 1)
-        samples = self.samples
-        signs = np.array([[self.sign(c, j) for j in range(self.widths[-1])] for _, c in samples])
-        return signs * sums[[k for k, _ in samples]]
+        return self.signs * sums[[k for k, _ in self.samples]]
 
     def counts(self) -> IntArray:
         """How often each sample occurs, (samples,)."""
@@ -116,8 +120,7 @@ class Goal:
             found.append(np.where(sums >= 0, sums, -1 - sums).min(axis=0, initial=self.margin_high(layer + 1)))
             values = np.where(sums >= 0, 1, -1)
         outputs = self.signed_outputs(network)[kept]
-        signs = np.array([[self.sign(c, j) for j in range(self.widths[-1])] for _, c in self.samples])[kept]
-        found.append((outputs - (signs < 0)).min(axis=0, initial=self.margin_high(network.depth)))
+        found.append((outputs - (self.signs[kept] < 0)).min(axis=0, initial=self.margin_high(network.depth)))
         return found
 
     def kept_rows(self, kept: BoolArray) -> list[int]:

@@ -116,7 +116,7 @@ class BemiJob:
         self, starts: list[SignNetwork], records: list[Solve]
     ) -> tuple[list[SignNetwork], list[Solve]]:
         """Branch and bound stage by stage, from the better of the start's network and what the stage before found."""
-        if self.solver.node_limit == 0 or not self.searchable:
+        if self.solver.node_limit == 0 or not self.searchable or self.stop():
             return starts, records
         networks: list[SignNetwork] = []
         found: list[Solve] = []

@@ -123,7 +123,8 @@ def train(
     many             true: more than `mip2mcu.train.ensemble.MANY` members are meant
     stages           input stages as texts, see `mip2mcu.stages`; they become the network's first layers
     copies           changed copies of each row to train on, see `mip2mcu.augmentation`
-    time_limit       seconds of the whole training; with neither limit, `DEFAULT_TIME_LIMIT`
+    time_limit       seconds of the whole training, of which quick starts, done in any case, may take the first second
+                     even where it is shorter; with neither limit, `DEFAULT_TIME_LIMIT`
     node_limit       branch-and-bound nodes of each solve; 0: no search, only its quick start. With it and no time
                      limit, the same data, options and seed give the same network to the byte, whatever the workers
     workers          processes that train members of an ensemble side by side
