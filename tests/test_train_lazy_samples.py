@@ -63,7 +63,7 @@ def test_a_price_of_units_is_kept():
     lazy = train(data, "inn", options={**options, **LAZY}, node_limit=100_000)
     assert lazy.report.status == "optimal"
     assert lazy.report.solves[0].exact == whole.report.solves[0].exact
-    assert [total.name for total in lazy.report.totals] == ["errors and units"]
+    assert [total.name for total in lazy.report.totals] == ["weighted errors and units"]
 
 
 def test_contradictions_count_in_the_bound_of_all_rows():

@@ -84,7 +84,7 @@ class Goal:
         own = _STAGES[self.objective]
         if self.kind.fits_all:
             return ("errors", own)
-        return {"none": (own,), "weighted": (f"{own} and units",), "lexicographic": (own, "units")}[self.compress]
+        return {"none": (own,), "weighted": (f"weighted {own} and units",), "lexicographic": (own, "units")}[self.compress]
 
     # ---- in exact integers ----
 
