@@ -52,7 +52,10 @@ class Scoring:
         if self.decouple not in DECOUPLINGS:
             raise UsageError(f"decoupling by {self.decouple!r} is unknown, choose one of {', '.join(DECOUPLINGS)}")
         if self.images < 1 or not self.loss_weight > 0:
-            raise UsageError("scores need at least one image a class and a positive weight of the loss")
+            raise UsageError(
+                f"{self.images} images a class and a loss of weight {self.loss_weight:g} give no scores: take at least "
+                "one image and a positive weight"
+            )
         if self.threshold is not None and not 0 < self.threshold <= 1:
             raise UsageError(
                 f"scores lie between 0 and 1, so {self.threshold:g} is no threshold: give one above 0 and of at most 1"

@@ -136,7 +136,9 @@ def fitted_to(network: FloatNetwork, data: Dataset, scale: float = 1.0, offset: 
     features = None if data.quantizer is None else data.quantizer.features
     given = data.inputs.shape[1] if features is None else len(features)
     if given != expected:
-        raise ModelError(f"the network has {expected} inputs, the data have {given} features")
+        raise ModelError(
+            f"the network has {expected} inputs, the data have {given} features: give those that it was trained on"
+        )
     if features is None:
         return rescaled(network, scale, offset)
     codings = []
