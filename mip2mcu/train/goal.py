@@ -84,7 +84,9 @@ class Goal:
         own = _STAGES[self.objective]
         if self.kind.fits_all:
             return ("errors", own)
-        return {"none": (own,), "weighted": (f"weighted {own} and units",), "lexicographic": (own, "units")}[self.compress]
+        if self.compress == "weighted":
+            return (f"weighted {own} and units",)
+        return (own, "units") if self.compress == "lexicographic" else (own,)
 
     # ---- in exact integers ----
 
