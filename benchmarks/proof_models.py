@@ -6,13 +6,14 @@ data give the same models.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from pathlib import Path
 
 from sklearn.datasets import load_digits
 
 from benchmarks import bdnn, bemi, inn, oamip
-from benchmarks.kernel_tasks import layer_tasks, network_tasks
+from benchmarks.kernel_tasks import LayerTask, NetworkTask, layer_tasks, network_tasks
 from benchmarks.results import data_folder
 from mip2mcu.dataset import Dataset
 from mip2mcu.network import Network
@@ -27,6 +28,8 @@ from mip2mcu.train.linear import Linear
 
 ROOT = Path(__file__).resolve().parent.parent
 Maker = Callable[[], Network]
+KERNELS = "kernels"
+"""Begins the names of models that no benchmark trains."""
 
 
 def _digits_example() -> Network:
@@ -105,27 +108,34 @@ def _bdnn(coding: str, radius: tuple[int, ...]) -> Maker:
     return made
 
 
-def trained_models() -> Mapping[str, Maker]:
-    """By name, what trains the model; those with few weights first."""
-    return {
-        "bdnn: breast cancer, numbers": _bdnn("affine", ()),
-        "bdnn: breast cancer, thermometer bits, robust": _bdnn("thermometer", (1,)),
-        "inn: Adult, 280 rows": _adult,
-        "inn: Adult, 16 hidden units": _adult_hidden,
-        "inn: optdigits 64-32-10": _optdigits,
-        "example: digits": _digits_example,
-        "bemi: pairs, input stages": _staged_ensemble,
-        "bemi: pairs, 784-4-4-1, strict vote": _published_ensemble,
-        "oamip: digits 64-32-16-10, 60 % of units": _pruned_mlp,
-        "oamip: LeNet-5, 80 % of units": _pruned_lenet,
-        "example: LeNet-5": _lenet,
-        "oamip: MNIST 784-300-100-10, 60 % of units": _pruned_mnist,
-    }
+SMALL: Mapping[str, Maker] = {
+    "bdnn: breast cancer, numbers": _bdnn("affine", ()),
+    "bdnn: breast cancer, thermometer bits, robust": _bdnn("thermometer", (1,)),
+    "inn: Adult, 280 rows": _adult,
+    "inn: Adult, 16 hidden units": _adult_hidden,
+    "oamip: digits 64-32-16-10, 60 % of units": _pruned_mlp,
+    "inn: optdigits 64-32-10": _optdigits,
+}
+LARGE: Mapping[str, Maker] = {
+    "example: digits": _digits_example,
+    "bemi: pairs, input stages": _staged_ensemble,
+    "oamip: MNIST 784-300-100-10, 60 % of units": _pruned_mnist,
+    "bemi: pairs, 784-4-4-1, strict vote": _published_ensemble,
+    "oamip: LeNet-5, 80 % of units": _pruned_lenet,
+    "example: LeNet-5": _lenet,
+}
+"""By name, what trains the model; those with few weights first."""
 
 
-def kernel_models() -> dict[str, Network]:
-    """The single layers and the grid of networks of `benchmarks.kernels`; the small ones first."""
-    small = {f"kernels: {task.name}": task.network for task in network_tasks(inputs=(64,))}
-    layers = {f"kernels: {task.name}": task.network for task in layer_tasks()}
-    large = {f"kernels: {task.name}": task.network for task in network_tasks(inputs=(784,))}
-    return {**small, **layers, **large}
+def makers() -> Mapping[str, Maker]:
+    """By name, what makes each model, those with few weights first; those of `benchmarks.kernels` are among them."""
+    grid = {inputs: _kernels(network_tasks(inputs=(inputs,))) for inputs in (64, 784)}
+    return {**SMALL, **grid[64], **_kernels(layer_tasks()), **grid[784], **LARGE}
+
+
+def _kernels(tasks: Iterable[LayerTask | NetworkTask]) -> dict[str, Maker]:
+    return {f"{KERNELS}: {task.name}": partial(_network_of, task) for task in tasks}
+
+
+def _network_of(task: LayerTask | NetworkTask) -> Network:
+    return task.network

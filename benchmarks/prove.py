@@ -2,46 +2,51 @@
 
     python -m benchmarks.prove [--quick] [--known FILE] [--seconds S] [--only WORD]
 
-The portable text and the text for each family of cores as the planner lays a model out; then, for models of moderate
-size, every layout that takes one of their layers. The same text is analysed once under each machine model. What is done
-is noted in FILE (the user's cache by default): a run that was interrupted, or ended by --seconds, goes on where it
-stopped, and text that has changed is analysed again. The result says whether all analyses were done.
+Every model as the planner lays it out: the portable text, with int of 16 and of 32 bits; of trained models also the
+text for Cortex-M4, and for the other families of cores if the model is no large one. Then, of small trained models,
+every layout that takes one of their layers. Inference and selftest are analysed each for itself, and each text once
+under each machine model. What is done is noted in FILE (the user's cache by default): a run that was interrupted, or
+ended by --seconds, goes on where it stopped, and text that has changed is analysed again. The result says whether all
+analyses were done.
 """
 
 from __future__ import annotations
 
 import argparse
 import hashlib
+import re
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.nightly import Progress
-from benchmarks.proof_models import kernel_models, trained_models
+from benchmarks.proof_models import KERNELS, makers
 from benchmarks.results import Row, save
 from mip2mcu.errors import ExportError, VerifyError
 from mip2mcu.export import TARGETS, Export, ExportOptions, generate
 from mip2mcu.export.layouts import LAYOUTS
 from mip2mcu.network import Network
-from mip2mcu.verify.prove import frama_c_version, machines, prove_files
+from mip2mcu.verify.prove import frama_c_version, machines, prove_files, texts_of
 from mip2mcu.verify.toolchains import cache_folder
 
 GENERIC = "generic"
 FAMILIES = ("cortex-m0", "cortex-m4", "rv32imc", "avr")
 """Targets whose text differs from the portable one and from each other's."""
 DSP = "cortex-m4"
-MOST_OPERATIONS = 15_000
-"""Of models that are proved in every layout; half a minute an analysis."""
+MOST_OPERATIONS = 2_500
+"""Of trained models that are proved in every layout; some seconds an analysis."""
+MANY_OPERATIONS = 100_000
+"""From here on, an analysis takes minutes: only the portable text and that for Cortex-M4."""
 LIMIT = 7200.0
 """Seconds of one analysis."""
 
 
 @dataclass(frozen=True)
 class Job:
-    """One analysis: the C of a model for a target, under a machine model.
+    """One analysis: a part of the C of a model for a target, under a machine model.
 
     layouts    of the layers, in order
     """
@@ -51,6 +56,7 @@ class Job:
     target: str
     export: Export
     machine: str
+    part: str
 
     @property
     def layouts(self) -> tuple[str, ...]:
@@ -59,10 +65,15 @@ class Job:
 
     @property
     def key(self) -> str:
-        """What the outcome depends on."""
-        parts = [self.network.sha256, frama_c_version(), self.machine]
-        parts += [text for name, text in sorted(self.export.files.items()) if name.endswith((".c", ".h"))]
+        """What the outcome depends on; spaces and comments do not matter, nor how many bytes `check` reads."""
+        parts = [frama_c_version(), self.machine, self.part]
+        for name, text in sorted(texts_of(self.export.files, self.network, "model")[self.part].items()):
+            parts += [name, " ".join(_IGNORED.sub(" ", text).split())]
         return hashlib.sha256("\0".join(parts).encode()).hexdigest()
+
+
+_IGNORED = re.compile(r"/\*(?!@).*?\*/|^#define MODEL_CHECKED_BYTES \d+", re.DOTALL | re.MULTILINE)
+"""Comments that are no annotations."""
 
 
 # ---- jobs ----------------------------------------------------------------------------------------------------------
@@ -70,26 +81,26 @@ class Job:
 
 def models(quick: bool, word: str = "") -> Iterator[tuple[str, Network]]:
     """Those with ``word`` in their names, trained when they are asked for; the quick ones have few weights."""
-    for name, make in trained_models().items():
+    for name, make in makers().items():
         if word in name and (not quick or name.startswith("bdnn")):
             yield name, make()
-    if not quick:
-        yield from ((name, network) for name, network in kernel_models().items() if word in name)
 
 
 def jobs(networks: Iterable[tuple[str, Network]]) -> Iterator[Job]:
-    """As the planner decides; then every layout of the models of moderate size."""
+    """Of each model, as the planner decides, then every layout if it has few weights; each text once."""
     seen: set[str] = set()
-    small = []
     for name, network in networks:
-        targets = (GENERIC,) if name.startswith("kernels") else (GENERIC, *FAMILIES)
-        for target in targets:
+        for target in _targets(name, network):
             yield from _new(seen, _jobs(name, network, target, None))
-        if network.operations <= MOST_OPERATIONS:
-            small.append((name, network))
-    for name, network in small:
-        for layout in (f"{layout}/{kind}" for layout in LAYOUTS for kind in ("fast", "compact")):
-            yield from _new(seen, _first(layout, name, network))
+        if network.operations <= MOST_OPERATIONS and not name.startswith(KERNELS):
+            for layout in (f"{layout}/{kind}" for layout in LAYOUTS for kind in ("fast", "compact")):
+                yield from _new(seen, _first(layout, name, network))
+
+
+def _targets(name: str, network: Network) -> tuple[str, ...]:
+    if name.startswith(KERNELS):
+        return (GENERIC,)
+    return (GENERIC, DSP) if network.operations >= MANY_OPERATIONS else (GENERIC, *FAMILIES)
 
 
 def _new(seen: set[str], found: Iterable[Job]) -> Iterator[Job]:
@@ -110,7 +121,8 @@ def _jobs(name: str, network: Network, target: str, layout: str | None) -> Itera
     with suppress(ExportError):  # the layout does not take the layer, the target not the model
         export = generate(network, target, options=ExportOptions(layout=layout))
         for machine in machines(TARGETS[target]):
-            yield Job(name, network, target, export, machine)
+            for part in texts_of(export.files, network, "model"):
+                yield Job(name, network, target, export, machine, part)
 
 
 # ---- analyses ------------------------------------------------------------------------------------------------------
@@ -121,8 +133,9 @@ def outcome_of(job: Job) -> dict:
     began = time.monotonic()
     try:
         proof = prove_files(
-            job.export.files, job.network, TARGETS[job.target], name="model", seconds=LIMIT, machine=job.machine
-        )
+            job.export.files, job.network, TARGETS[job.target], name="model", seconds=LIMIT, machine=job.machine,
+            part=job.part,
+        )  # fmt: skip
     except VerifyError as error:
         return _entry(job, began, alarms=1, first=str(error))
     (analysis,) = proof.analyses
@@ -135,35 +148,36 @@ def outcome_of(job: Job) -> dict:
 
 def _entry(job: Job, began: float, **found) -> dict:
     seconds = round(time.monotonic() - began, 1)
-    return {"model": job.model, "target": job.target, "machine": job.machine, "layouts": job.layouts,
+    return {"model": job.model, "part": job.part, "target": job.target, "machine": job.machine, "layouts": job.layouts,
             "seconds": seconds, **found}  # fmt: skip
 
 
-def run(networks: Iterable[tuple[str, Network]], progress: Progress, seconds: float) -> tuple[list[dict], bool]:
-    """The outcome of every job, and whether all jobs were done before ``seconds`` were over."""
+def run(networks: Iterable[tuple[str, Network]], progress: Progress, seconds: float) -> tuple[list[dict], str | None]:
+    """The outcome of every job, and the model whose turn it was after ``seconds``; None where all were done."""
     end, found = time.monotonic() + seconds, []
     for job in jobs(networks):
         key = job.key
         if key not in progress.done:
             if time.monotonic() > end:
-                return found, False
+                return found, job.model
             progress.note(key, outcome_of(job))
             print(_line(len(found) + 1, progress.done[key]), file=sys.stderr, flush=True)
         found.append(progress.done[key])
-    return found, True
+    return found, None
 
 
 def _line(number: int, entry: dict) -> str:
-    way = f"{entry['model']}, {', '.join(entry['layouts'])}, {entry['target']}, {entry['machine']}"
+    way = f"{entry['model']}, {', '.join(entry['layouts'])}, {entry['part']}, {entry['target']}, {entry['machine']}"
     return f"{number}: {way}: {entry['alarms']} alarms, {entry['seconds']:.0f} s {entry['first']}"
 
 
 # ---- the result ----------------------------------------------------------------------------------------------------
 
 
-def rows_of(found: list[dict], is_complete: bool) -> list[Row]:
-    """All together, by model, by layout, by target and machine model."""
-    rows = [*_rows("all", found), Row("all", "all analyses done", "yes" if is_complete else "no", "")]
+def rows_of(found: list[dict], left: Sequence[str]) -> list[Row]:
+    """All together, by model, by layout, by target and machine model; of the models ``left`` not all was analysed."""
+    rows = [*_rows("all", found), Row("all", "all analyses done", "no" if left else "yes", "")]
+    rows += [Row(model, "not done, or not all of it", "", "") for model in left]
     for model in dict.fromkeys(entry["model"] for entry in found):
         rows += _rows(model, [entry for entry in found if entry["model"] == model])
     for layout in LAYOUTS:
@@ -180,6 +194,7 @@ def _rows(task: str, found: list[dict]) -> list[Row]:
     return [
         Row(task, "analyses", len(found), ""),
         Row(task, "alarms", sum(entry["alarms"] for entry in found), "", "lower", bar="0"),
+        Row(task, "assumed conditions", sum(entry.get("assumed", 0) for entry in found), "", "lower"),
         Row(task, "longest analysis", max(entry["seconds"] for entry in found), "s", "lower"),
     ]
 
@@ -192,8 +207,9 @@ def main() -> None:
     parser.add_argument("--only", default="", help="only models with this word in their names")
     options = parser.parse_args()
     progress = Progress(options.known or cache_folder("prove") / "progress.jsonl")
-    found, is_complete = run(models(options.quick, options.only), progress, options.seconds)
-    save("prove", rows_of(found, is_complete), quick=options.quick or bool(options.only))
+    found, last = run(models(options.quick, options.only), progress, options.seconds)
+    names = list(makers())
+    save("prove", rows_of(found, names[names.index(last) :] if last else ()), quick=options.quick or bool(options.only))
     wrong = sum(entry["alarms"] > 0 for entry in found)
     if wrong:
         raise SystemExit(f"{wrong} of {len(found)} analyses found alarms")

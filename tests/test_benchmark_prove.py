@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from benchmarks import prove
+from benchmarks import prove, readme
 from benchmarks.nightly import Progress
 from mip2mcu.verify.proof import Alarm, Analysis, Proof
 from tests.verify_support import linear_network
@@ -18,10 +18,10 @@ def analysed(monkeypatch):
     """The machine models of the analyses, none of which runs."""
     calls = []
 
-    def prove_files(files, network, target, *, name, seconds, machine):
+    def prove_files(files, network, target, *, name, seconds, machine, part):
         calls.append(machine)
-        alarms = (Alarm("model.c", 7, "f", "overflow", "x"),) if target.name == "avr" else ()
-        return Proof("", target.name, "", (Analysis(machine, alarms, (), (1, 1), (1, 1), 5),), ())
+        alarms = (Alarm("model.c", 7, "f", "overflow", "x"),) if (target.name, part) == ("avr", "inference") else ()
+        return Proof("", target.name, "", (Analysis(part, machine, alarms, (), (1, 1), (1, 1), 5),), ())
 
     monkeypatch.setattr(prove, "LAYOUTS", LAYOUTS)
     monkeypatch.setattr(prove, "frama_c_version", lambda: "Frama-C")
@@ -39,19 +39,32 @@ def test_every_layout_that_takes_a_layer_is_analysed_and_each_text_once():
 
 def test_a_run_goes_on_where_it_stopped(tmp_path, analysed):
     known = tmp_path / "known.jsonl"
-    first, is_complete = prove.run(NETWORKS, Progress(known), -1.0)
-    assert (first, is_complete, analysed) == ([], False, [])
-    found, is_complete = prove.run(NETWORKS, Progress(known), 1000.0)
-    assert is_complete and len(found) == len(analysed) == len(known.read_text().splitlines())
-    again, is_complete = prove.run(NETWORKS, Progress(known), -1.0)
-    assert is_complete and again == [json.loads(json.dumps(entry)) for entry in found]
+    first, last = prove.run(NETWORKS, Progress(known), -1.0)
+    assert (first, last, analysed) == ([], "small", [])
+    found, last = prove.run(NETWORKS, Progress(known), 1000.0)
+    assert last is None and len(found) == len(analysed) == len(known.read_text().splitlines())
+    again, last = prove.run(NETWORKS, Progress(known), -1.0)
+    assert last is None and again == [json.loads(json.dumps(entry)) for entry in found]
     assert len(analysed) == len(found)
 
 
 def test_alarms_are_counted_by_model_layout_and_target(tmp_path):
-    found, is_complete = prove.run(NETWORKS, Progress(tmp_path / "known.jsonl"), 1000.0)
-    rows = {(row.task, row.metric): row.value for row in prove.rows_of(found, is_complete)}
+    found, _ = prove.run(NETWORKS, Progress(tmp_path / "known.jsonl"), 1000.0)
+    rows = {(row.task, row.metric): row.value for row in prove.rows_of(found, ())}
     assert rows["all", "analyses"] == len(found)
     assert rows["all", "alarms"] == rows["avr, gcc_x86_16", "alarms"] == 1
     assert rows["cortex-m0, gcc_x86_32", "alarms"] == 0
     assert rows["all", "all analyses done"] == "yes"
+
+
+def test_what_a_stopped_run_leaves_is_named(tmp_path, monkeypatch):
+    found, _ = prove.run(NETWORKS, Progress(tmp_path / "known.jsonl"), 1000.0)
+    found = [entry | {"model": "bdnn: small", "assumed": 2, "seconds": 1.5} for entry in found[:3]]
+    rows = prove.rows_of(found, ("bdnn: small", "kernels: 64-16-10", "kernels: 784-16-10"))
+    assert ("all", "all analyses done", "no") in [(row.task, row.metric, row.value) for row in rows]
+    monkeypatch.setattr(readme, "load", lambda name: rows)
+    assert readme.proofs().splitlines()[2:] == [
+        "| bdnn: small (not all of it) | 3 | 0 | 6 | 1.5 s |",
+        "| layers and networks of the kernels' benchmark (2 of 2 not done) | 0 | 0 | 0 | 0.0 s |",
+        "| all | 3 | 0 | 6 | 1.5 s |",
+    ]

@@ -123,12 +123,12 @@ def test_a_mismatch_is_shown_with_its_input():
 
 def test_a_proof_is_part_of_both_documents():
     alarm = Alarm("digits.c", 12, "digits_predict", "index bound", "best < 3")
-    analysis = Analysis("gcc_x86_32", (alarm,), ("count <= 9",), (3, 3), (40, 41), 5)
+    analysis = Analysis("inference", "gcc_x86_32", (alarm,), ("count <= 9",), (3, 3), (40, 41), 5)
     proof = Proof("5e" * 32, "cortex-m", "Frama-C 25.0", (analysis,), (Model("clz", "clz", "a loop"),))
     proved = Report(**(vars(REPORT) | {"proof": proof}))
     text = evidence.as_markdown([proved])
     assert "| analysed by | Frama-C 25.0 |" in text
-    assert "| proof, gcc_x86_32 | 1 alarms, int and pointers of 32 bits (gcc_x86_32): 3 functions, " in text
+    assert "| proof, inference, gcc_x86_32 | 1 alarms, inference, int and pointers of 32 bits " in text
     assert "| modelled | clz: a loop |" in text
     assert "| assumed | count <= 9 |" in text
     assert "digits.c:12: index bound in digits_predict: best < 3" in text

@@ -161,7 +161,7 @@ PROGRAMS = {
     "demo": (digits_network, "cortex-m0", ("cortex-m-demo/main.c", "runtime.c", "cortex-m/startup.c")),
 }
 """The programs that firmware/ is the source of, around a model each."""
-ON_THE_COMPUTER = {"avr/simulator.c", "host/platform.c", "qemu/count.c", "proof/proof_main.c"}
+ON_THE_COMPUTER = {"avr/simulator.c", "host/platform.c", "qemu/count.c", "proof/proof_main.c", "proof/proof_selftest.c"}
 """Never part of a firmware."""
 
 

@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 from dataclasses import replace
+from itertools import product
 
 import numpy as np
 import pytest
@@ -24,7 +25,7 @@ from mip2mcu.verify import prove as prove_module
 from mip2mcu.verify.cores import core_for
 from mip2mcu.verify.harness import Harness, build
 from mip2mcu.verify.proof import MODELS
-from mip2mcu.verify.prove import machines, prove, prove_files
+from mip2mcu.verify.prove import PARTS, machines, prove, prove_files
 from mip2mcu.verify.runners import RUNNERS
 from mip2mcu.verify.toolchains import find_toolchain
 from tests.cnns import pen
@@ -94,7 +95,7 @@ def proof_of(network, target, layout):
 
 def assert_clean(proof):
     assert proof.alarms == 0, proof.as_text()
-    assert all(analysis.checks >= 4 for analysis in proof.analyses)
+    assert all(analysis.checks >= {"inference": 4, "selftest": 2}[analysis.part] for analysis in proof.analyses)
     assert all(analysis.functions[0] == analysis.functions[1] for analysis in proof.analyses)
 
 
@@ -106,7 +107,7 @@ def test_every_layout_holds_with_int_of_16_and_of_32_bits(layout):
     target = "cortex-m4" if layout.endswith("_dsp") else "generic"
     proof = proof_of(CASES[layout], target, layout)
     assert_clean(proof)
-    assert [a.machine for a in proof.analyses] == list(machines(TARGETS[target]))
+    assert [(a.machine, a.part) for a in proof.analyses] == list(product(machines(TARGETS[target]), PARTS))
 
 
 def test_no_layout_is_left_out():
@@ -125,7 +126,7 @@ def test_avr_text_holds_with_flash_as_memory(layout):
 def test_kernels_of_wider_cores_hold(target):
     proof = proof_of(CASES["bit_columns,bit_planes"], target, "bit_columns,bit_planes")
     assert_clean(proof)
-    assert len(proof.analyses) == 1
+    assert [analysis.part for analysis in proof.analyses] == ["inference", "selftest"]
 
 
 def margin_vote() -> Network:
@@ -199,12 +200,14 @@ def test_everything_modelled_is_reported():
 # ---- planted errors ------------------------------------------------------------------------------------------------
 
 _LOOP = "i++) {\n            sum"
+_DRAW = "i++) {\n        uint32_t drawn"
 DENSE = linear_network(inputs=6, classes=3)
 PLANTED = {
     "one input too many": (f"i < 6U; {_LOOP}", f"i < 7U; {_LOOP}", {"index bound", "mem access", "pointer value"}),
     "a sum too narrow": ("sum = (int16_t)(sum", "sum = (int8_t)(sum", {"signed downcast"}),
     "a sum without bias": ("int16_t sum = layer0_bias[j];", "int16_t sum;", {"initialization"}),
     "a class too many": ("return (int)best;", "return (int)best + 1;", {"user check"}),
+    "a selftest without the last input": (f"i < 6U; {_DRAW}", f"i < 5U; {_DRAW}", {"user check"}),
     "no end": ("    row = &row[6];", "    row = &row[6];\n        j = 0U;", {"mem access", "pointer value"}),
 }
 
@@ -216,7 +219,7 @@ def test_planted_errors_are_found(name):
     assert files["model.c"].count(old) == 1, files["model.c"]
     files["model.c"] = files["model.c"].replace(old, new)
     proof = prove_files(files, DENSE, TARGETS["cortex-m0"], name="model")
-    alarms = proof.analyses[0].alarms
+    alarms = [alarm for analysis in proof.analyses for alarm in analysis.alarms]
     assert proof.alarms > 0
     assert {alarm.kind for alarm in alarms} & kinds, proof.as_text()
     assert alarms[0].line > 1
@@ -238,7 +241,9 @@ def run(*arguments):
 def test_verify_proves_on_request(model):
     result = run(model, "--prove")
     assert result.exit_code == 0, result.output
-    assert re.search(r"^proof +0 alarms, int of 32 bits, pointers of 64 \(gcc_x86_64\)", result.output, re.MULTILINE)
+    for part in PARTS:
+        line = rf"^proof +0 alarms, {part}, int of 32 bits, pointers of 64 \(gcc_x86_64\)"
+        assert re.search(line, result.output, re.MULTILINE)
     assert re.search(r"^analysed +by Frama-C \d+", result.output, re.MULTILINE)
 
 

@@ -178,7 +178,7 @@ def _kinds(counts: Mapping[str, int], total: int) -> str:
 
 def _proof(proof: Proof) -> dict[str, str]:
     """What the analyser found, and what it rests on."""
-    facts = {f"proof, {a.machine}": a.as_text().splitlines()[0] for a in proof.analyses}
+    facts = {f"proof, {a.part}, {a.machine}": a.as_text().splitlines()[0] for a in proof.analyses}
     facts = {"analysed by": proof.analyser} | facts
     if proof.modelled:
         facts["modelled"] = "; ".join(f"{model.name}: {model.meaning}" for model in proof.modelled)

@@ -65,6 +65,7 @@ class Alarm:
 class Analysis:
     """One run under one machine model.
 
+    part         of the text: the inference, with quantizer and check, or the selftest
     alarms       none: the proof
     assumed      conditions in the text that the analysis rests on, by annotations "admit"
     functions    analysed, of all in the model and its driver
@@ -72,6 +73,7 @@ class Analysis:
     checks       conditions on results that were proved
     """
 
+    part: str
     machine: str
     alarms: tuple[Alarm, ...]
     assumed: tuple[str, ...]
@@ -86,8 +88,9 @@ class Analysis:
     def as_text(self) -> str:
         """One line, and one an alarm."""
         lines = [
-            f"{len(self.alarms)} alarms, {_MACHINES[self.machine]} ({self.machine}): {self.functions[0]} functions, "
-            f"{self.statements[0]} of {self.statements[1]} statements reached, {self.checks} checks of results proved"
+            f"{len(self.alarms)} alarms, {self.part}, {_MACHINES[self.machine]} ({self.machine}): "
+            f"{self.functions[0]} functions, {self.statements[0]} of {self.statements[1]} statements reached, "
+            f"{self.checks} checks of results proved"
         ]
         lines += [f"  {alarm.as_text()}" for alarm in self.alarms[:_SHOWN]]
         if len(self.alarms) > _SHOWN:

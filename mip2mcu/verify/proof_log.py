@@ -22,12 +22,13 @@ _REPEATED = "eva:alarm"
 """Category of the warnings that stand in the table too."""
 
 
-def read_log(machine: str, log: str, table: str, files: Sequence[str]) -> Analysis:
+def read_log(part: str, machine: str, log: str, table: str, files: Sequence[str]) -> Analysis:
     """What was found in ``files``; raises `VerifyError` for output of another kind than expected."""
     rows = [row for row in csv.DictReader(io.StringIO(table), delimiter="\t") if row["file"] in files]
     if not any((row["property"], row["property kind"]) == _END for row in rows):
         raise VerifyError(f"Frama-C did not report on the end of the driver:\n{log[-2000:]}")
     return Analysis(
+        part=part,
         machine=machine,
         alarms=(*(_alarm(row) for row in rows if row["status"] not in _PROVED), *_warnings(log)),
         assumed=tuple(dict.fromkeys(r["property"] for r in rows if r["property kind"] == "user hypothesis")),

@@ -1,9 +1,11 @@
 """`prove`: Frama-C's Eva analyses the generated C for all inputs in range, by abstract interpretation.
 
 Loops are followed to their end, turn by turn, with an interval for every value: the tables are constants, so every
-address and every partial sum is known as exactly as the exporter knows it. What Eva cannot exclude is an `Alarm`:
-a signed overflow, a conversion that changes a value, an access outside of an array, a pointer that leaves one, a read
-of what nobody wrote, a division by zero, a shift too far. No alarm means that no input in range leads to any of them.
+address and every partial sum is known as exactly as the exporter knows it. The selftest is analysed for itself, with
+functions in place of the model's own that take what these were analysed for and give any result. What Eva cannot
+exclude is an `Alarm`: a signed overflow, a conversion that changes a value, an access outside of an array, a pointer
+that leaves one, a read of what nobody wrote, a division by zero, a shift too far. No alarm means that no input in range
+leads to any of them.
 """
 
 from __future__ import annotations
@@ -28,13 +30,16 @@ from mip2mcu.verify.proof_log import read_log
 PROOF_SECONDS = 1800
 """Longest that one analysis may take."""
 
-_MAIN = "proof_main.c"
+PARTS = {"inference": "proof_main.c", "selftest": "proof_selftest.c"}
+"""What is analysed for itself, and its driver. A selftest's text is the same for every layout of a model's layers."""
 _MODEL_HEADER = "proved_model.h"
 _PROPERTIES = "properties.csv"
 _TURNS = 100_000_000
 """More turns than any loop has: all are followed, except where the text says otherwise."""
 _OPTIONS = (
-    "-eva", "-eva-min-loop-unroll", str(_TURNS), "-eva-no-print", "-eva-msg-key=-initial-state,-final-states",
+    "-no-autoload-plugins", "-load-module", "eva,from,inout,report,scope",
+    "-eva", "-eva-min-loop-unroll", str(_TURNS), "-eva-show-slevel", str(_TURNS),
+    "-eva-no-print", "-eva-msg-key=-initial-state,-final-states",
     "-warn-signed-downcast", "-warn-invalid-pointer", "-unspecified-access", "-no-unicode",
     "-then", "-report-csv", _PROPERTIES,
 )  # fmt: skip
@@ -71,16 +76,17 @@ def prove_files(
     name: str,
     seconds: float = PROOF_SECONDS,
     machine: str | None = None,
+    part: str | None = None,
 ) -> Proof:
-    """`prove` for the text of NAME.c and NAME.h among ``files``; ``machine`` is the only machine model, None: all."""
-    chosen = machines(target) if machine is None else (machine,)
+    """`prove` for the text of NAME.c and NAME.h among ``files``.
+
+    machine, part    the only machine model and the only one of `PARTS`; None: all
+    """
     version = frama_c_version()
     text = files[f"{name}.c"]
-    with tempfile.TemporaryDirectory(prefix="mip2mcu-prove-") as folder:
-        for file_name, content in {**files, _MODEL_HEADER: proved_model(network, name, files[f"{name}.h"])}.items():
-            (Path(folder) / file_name).write_text(content, encoding="utf-8")
-        shutil.copy(resource_folder("firmware") / "proof" / _MAIN, folder)
-        analyses = tuple(_analyse(Path(folder), name, one, target, seconds) for one in chosen)
+    texts = {key: content for key, content in texts_of(files, network, name).items() if part in (None, key)}
+    chosen = machines(target) if machine is None else (machine,)
+    analyses = tuple(_analyse(key, texts[key], name, one, target, seconds) for one in chosen for key in texts)
     return Proof(
         model_sha256=network.sha256,
         target=target.name,
@@ -88,6 +94,22 @@ def prove_files(
         analyses=analyses,
         modelled=tuple(model for model in MODELS if model.occurs_in(text)),
     )
+
+
+def texts_of(files: Files, network: Network, name: str) -> dict[str, Files]:
+    """For each of `PARTS` that the model has, the files that are analysed: the model's, its driver, what that reads."""
+    header, text = files[f"{name}.h"], files[f"{name}.c"]
+    others, opening, selftest = text.partition(f"#ifndef {name.upper()}_NO_SELFTEST\n")
+    includes = "".join(line if line.startswith("#include") else "\n" for line in others.splitlines(keepends=True))
+    found = {"inference": others}
+    if f" {name}_selftest(" in header:
+        found["selftest"] = f"{includes}{opening}{selftest}"
+    shared = {f"{name}.h": header, _MODEL_HEADER: proved_model(network, name, header)}
+    folder = resource_folder("firmware") / "proof"
+    return {
+        part: {**shared, f"{name}.c": content, PARTS[part]: (folder / PARTS[part]).read_text(encoding="ascii")}
+        for part, content in found.items()
+    }
 
 
 def machines(target: Target) -> tuple[str, ...]:
@@ -99,14 +121,18 @@ def machines(target: Target) -> tuple[str, ...]:
     return ("gcc_x86_16",) if target.int_bits < 32 else ("gcc_x86_32",)
 
 
-def _analyse(folder: Path, name: str, machine: str, target: Target, seconds: float) -> Analysis:
-    includes = [f"-I{folder}", f"-I{resource_folder('firmware') / 'proof'}"]
-    flags = " ".join([*includes, "-Dvolatile=", *(["-D__AVR__"] if target.has_progmem else [])])
-    call = ["-machdep", machine, f"-cpp-extra-args={flags}", _MAIN, f"{name}.c", *_OPTIONS]
-    log = _run(call, folder, seconds)
-    properties = folder / _PROPERTIES
-    table = properties.read_text(encoding="utf-8") if properties.is_file() else ""
-    return read_log(machine, log, table, (_MAIN, f"{name}.c", f"{name}.h"))
+def _analyse(part: str, files: Files, name: str, machine: str, target: Target, seconds: float) -> Analysis:
+    own = (PARTS[part], f"{name}.c", f"{name}.h")
+    defines = ["-Dvolatile=", *(["-D__AVR__"] if target.has_progmem else [])]
+    defines += ["-DNOT_INLINED="] if part == "selftest" else []
+    with tempfile.TemporaryDirectory(prefix="mip2mcu-prove-") as folder:
+        for file_name, content in files.items():
+            (Path(folder) / file_name).write_text(content, encoding="utf-8")
+        flags = " ".join([f"-I{folder}", f"-I{resource_folder('firmware') / 'proof'}", *defines])
+        log = _run(["-machdep", machine, f"-cpp-extra-args={flags}", *own[:2], *_OPTIONS], Path(folder), seconds)
+        properties = Path(folder) / _PROPERTIES
+        table = properties.read_text(encoding="utf-8") if properties.is_file() else ""
+    return read_log(part, machine, log, table, own)
 
 
 def _run(options: Iterable[str], folder: Path, seconds: float) -> str:
