@@ -278,7 +278,12 @@ def uniform(_folder: Path, repeats: int) -> Iterator[Row]:
 
 
 def optdigits(folder: Path, _repeats: int) -> Iterator[Row]:
-    """One hidden layer of 32 ternary units on the official split: responses to the hinge, then data splitting alone."""
+    """One hidden layer of 32 ternary units on the official split: responses to the hinge, then data splitting alone.
+
+    Everything is the default. On quarters of the training rows that were left out of the training, none of these was
+    better by more than such quarters differ: margin targets of 10 to 48 (17 is the default; from 34 on worse), two
+    changed copies of each row, four units at a time begun anew and kept where the hinge falls.
+    """
     training = Dataset.read(folder / "optdigits.npz", coding="affine")
     test = Dataset.read(folder / "optdigits.npz", like=training)
     began = time.monotonic()
