@@ -182,7 +182,7 @@ def verify_command(
     documents: tuple[str, ...],
     runner: str | None,
     toolchain: str | None,
-    optimisation: str,
+    optimisation: str | None,
     sanitize: bool,
     prove: bool,
     options: ExportOptions | None,
@@ -204,7 +204,7 @@ def verify_command(
     name = _name_from(model) if name is None else name
     if target == ALL:
         fixed = {"--source": source, "--runner": runner, "--toolchain": toolchain, "--sanitize": sanitize}
-        fixed["--prove"] = prove
+        fixed |= {"--optimisation": optimisation, "--prove": prove}
         failed = everywhere(
             network, rows, vectors=vectors, seed=seed, name=name, options=options, fixed=fixed, documents=documents,
             as_json=as_json,
@@ -221,7 +221,7 @@ def verify_command(
         options=options,
         runner=runner,
         toolchain=toolchain,
-        optimisation=f"-{optimisation}",
+        optimisation=f"-{optimisation or 'O2'}",
         sanitize=sanitize,
         prove=prove,
     )

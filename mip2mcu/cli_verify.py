@@ -31,9 +31,7 @@ _TOOL_OPTIONS = (
     click.option(
         "--optimisation",
         type=click.Choice(["O0", "O1", "O2", "O3", "Os"]),
-        default="O2",
-        show_default=True,
-        help="The compiler's optimisation.",
+        help="The compiler's optimisation.  [default: O2]",
     ),
     click.option("--sanitize", is_flag=True, help="On the host, with address and undefined-behaviour sanitizers."),
 )

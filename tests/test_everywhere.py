@@ -140,7 +140,10 @@ def test_json_holds_every_report_and_what_was_skipped(few_ways, model, monkeypat
     assert evidence.read_text().count("\n## ") == 2
 
 
-@pytest.mark.parametrize("option", [("--runner", "qemu"), ("--toolchain", "zig"), ("--sanitize",), ("--source", ".")])
+@pytest.mark.parametrize(
+    "option",
+    [("--runner", "qemu"), ("--toolchain", "zig"), ("--optimisation", "Os"), ("--sanitize",), ("--source", ".")],
+)
 def test_options_of_one_target_do_not_go_with_all(model, option):
     result = called("verify", model, "--target", "all", *option)
     assert result.exit_code == 2
