@@ -46,7 +46,9 @@ WIDTH = 2.0
 SCALES = (0.35, 0.5, 0.7, 1.0)
 """Scales that are tried, in terms of one at which the links would be as large as the weight bound on average."""
 GRID = 1024
-"""The reference is rounded to such parts of its root mean square, so that no machine's last bits matter."""
+"""The reference is rounded to such parts of its root mean square, so that last bits of its sums do not matter."""
+KERNEL_GRID = 2**20
+"""So is the kernel, to parts of its mean: last bits, which go by the number of threads, would lead to other steps."""
 _STEPS_MOST = 100_000
 _TOLERANCE = 1e-3
 
@@ -126,7 +128,7 @@ def reference(prior: Prior, rows: IntArray, signs: IntArray, hardness: float, se
     mapped = values @ prior.prior.astype(np.float64)
     kernel = mapped @ values.T
     unit = max(float(np.trace(kernel)) / len(kernel), 1e-9)
-    duals = hinge_duals(kernel / unit, own, hardness)
+    duals = hinge_duals(np.rint(kernel / unit * KERNEL_GRID) / KERNEL_GRID, own, hardness)
     weights = (duals * own) @ mapped
     size = float(np.sqrt((weights**2).mean())) if len(weights) else 0.0
     if size == 0:

@@ -63,7 +63,7 @@ class Smooth(Formulation):
         if self.links < 1:
             raise UsageError(f"{self.links} links of a unit are not possible: give at least 1")
         for option, value, most in (
-            ("length", self.length, 1e3), ("scatter", self.scatter, 1e6), ("hardness", self.hardness, 1e6)
+            ("length", self.length, 1e3), ("scatter", self.scatter, 1e6), ("hardness", self.hardness, 1e4)
         ):  # fmt: skip
             if not 1e-6 <= value <= most:
                 raise UsageError(f"a {option} of {value} is not possible: give a number above 0, at most {most:g}")
