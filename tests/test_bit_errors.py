@@ -30,6 +30,7 @@ from mip2mcu.verify.runners.unicorn import UnicornRunner
 from mip2mcu.verify.toolchains import find_toolchain
 from tests.conftest import require
 from tests.export_support import compile_host
+from tests.test_probing import pairs
 from tests.verify_support import require_compiler
 
 UNITS = 24
@@ -216,12 +217,16 @@ def answer_to(request, program, core):
         return None
 
 
-@pytest.mark.parametrize("target", ["cortex-m0", "cortex-m4", "rv32imc"])
-def test_a_flipped_bit_in_straight_line_code_is_noticed_faults_or_changes_no_result(target, tmp_path):
-    row, core, network = TARGETS[target], core_for(TARGETS[target]), coded()
+FLIPPED = [("cortex-m0", "coded"), ("cortex-m4", "coded"), ("rv32imc", "coded"), ("cortex-m0", "deep")]
+
+
+@pytest.mark.parametrize(("target", "subject"), FLIPPED)
+def test_a_flipped_bit_in_straight_line_code_is_noticed_faults_or_changes_no_result(target, subject, tmp_path):
+    row, core, network = TARGETS[target], core_for(TARGETS[target]), pairs() if subject == "deep" else coded()
     require_compiler(row.compiler)
     entry = generate(network, target, "model", layout="unrolled")
-    assert entry.program.selftest.probes.noticed == entry.program.selftest.probes.changes > 200
+    found = entry.program.selftest.probes.values()
+    assert sum(probes.noticed for probes in found) == sum(probes.changes for probes in found) > 200
     program = build(
         entry.files, tmp_path, network=network, name="model", target=row, core=core, toolchain=find_toolchain(row)
     )
@@ -249,7 +254,6 @@ def test_a_weight_with_another_sign_in_straight_line_code_fails_the_selftest_of_
     row, core, network = TARGETS[target], core_for(TARGETS[target]), coded()
     require_compiler(row.compiler)
     entry = generate(network, target, "model", layout="unrolled")
-    assert entry.program.selftest.probes.noticed == entry.program.selftest.probes.changes
     text = entry.files["model.c"]
     places = [found.start() for found in re.finditer(r"[+-](?==? (\(\w+\))?value)", text)]
     at = places[len(places) // 2]
@@ -259,3 +263,21 @@ def test_a_weight_with_another_sign_in_straight_line_code_fails_the_selftest_of_
         toolchain=find_toolchain(row),
     )  # fmt: skip
     assert Harness(program, find_runner(program.core)).selftest() == -1
+
+
+@pytest.mark.parametrize("target", ["cortex-m0", "avr"])
+def test_a_weight_with_another_sign_in_a_deep_layer_fails_the_selftest(target, tmp_path):
+    row, core, network = TARGETS[target], core_for(TARGETS[target]), pairs()
+    require_compiler(row.compiler)
+    entry = generate(network, target, "model", layout="unrolled")
+    text = entry.files["model.c"]
+    places = [found.start() for found in re.finditer(r"[+-](?==? (\(\w+\))?value)", text)]
+    deep = [at for at in places if at > text.index("layer1_part0(")]
+    assert len(deep) == np.count_nonzero(network.layers[1].weights) + np.count_nonzero(network.layers[2].weights)
+    for at in deep[:: len(deep) // 4]:
+        changed = text[:at] + ("-" if text[at] == "+" else "+") + text[at + 1 :]
+        program = build(
+            {**entry.files, "model.c": changed}, tmp_path, network=network, name="model", target=row, core=core,
+            toolchain=find_toolchain(row),
+        )  # fmt: skip
+        assert Harness(program, find_runner(program.core)).selftest() == -1

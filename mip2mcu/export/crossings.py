@@ -1,8 +1,9 @@
-"""Candidates for vectors of NAME_selftest on which a sum of the first layer lies next to its threshold.
+"""Candidates for vectors of NAME_selftest on which a sum of a layer lies next to a threshold.
 
 Such a vector is a row in which a run of inputs is taken from another row. As the run grows, a unit's sum goes from its
-value in the one row to that in the other by steps of single inputs; where it passes 0 on its way, two lengths give the
-values next to 0 on either side: there a change of any weight, up or down, whose input is not 0 changes the unit's sign.
+value in the one row to that in the other by steps of single inputs; where it passes a threshold on its way, two lengths
+give the values next to it on either side: there a change of any weight, up or down, whose input is not 0 changes the
+unit's output. A sign has its threshold at 0, a requantised sum has one for each of its 255 steps.
 A unit whose sign is the same in all rows gets a pattern: the row of minima and maxima that takes its sum to the other
 end of its range, at least next to 0.
 """
@@ -15,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mip2mcu.export.drawing import CORNERS, PATTERN, SEEDS, Drawing, Vector
-from mip2mcu.layers import Dense
+from mip2mcu.layers import Activation, Dense, Requantisation
 from mip2mcu.ranges import BoolArray, IntArray
 
 _PAIRS, _MOST_PAIRS = 24, 512
@@ -35,57 +36,58 @@ def patterns_for(layer: Dense, units: Iterable[int], drawing: Drawing, rows: Int
 
 
 def candidates(
-    layer: Dense | None,
-    wanted: Mapping[int, IntArray],
-    drawing: Drawing,
-    pool: IntArray,
-    most: int,
-    rng: np.random.Generator,
+    layer: Dense, wanted: Mapping[int, IntArray], pool: IntArray, most: int, runs: bool, rng: np.random.Generator
 ) -> list[Vector]:
-    """At most ``most`` vectors next to thresholds of the first ``layer``; without it, any runs.
+    """At most ``most`` vectors next to thresholds of ``layer``; none where it has no thresholds.
 
-    ``wanted`` holds, by unit, the inputs for which changes are still to be noticed.
+    wanted   by unit, the inputs for which changes are still to be noticed
+    runs     inputs are taken from anywhere, not from the first one on
     """
+    if layer.activation is Activation.NONE:
+        return []
     pairs = min(_MOST_PAIRS, max(_PAIRS, most // (2 * len(wanted) + 1)))
-    found = []
-    if layer is not None:
-        found = [v for j, inputs in wanted.items() for v in _next_to_zero(layer, j, inputs, pool, pairs, rng)]
-    if not found:
-        found = list(_runs(drawing.length, len(pool), rng))
+    found: list[Vector] = []
+    for j, inputs in wanted.items():
+        first = _starts(inputs, pool.shape[1], pairs, rng) if runs else np.zeros(pairs, dtype=np.int64)
+        found += _next_to_threshold(layer, j, first, pool, rng)
     return [found[m] for m in rng.permutation(len(found))[:most]]
 
 
-def _runs(length: int, rows: int, rng: np.random.Generator) -> Iterator[Vector]:
-    for seed, other in rng.integers(0, min(rows, PATTERN), (8 * _PAIRS, 2)).tolist():
-        first, end = sorted(rng.integers(0, length + 1, 2).tolist())
-        yield Vector(seed, other, first, end)
+def _starts(wanted: IntArray, inputs: int, count: int, rng: np.random.Generator) -> IntArray:
+    """Where runs begin: anywhere, or at one of the inputs that are ``wanted`` or shortly before."""
+    near = np.clip(rng.choice(wanted, count) - rng.integers(0, 3, count), 0, inputs - 1)
+    return np.where(rng.integers(0, 2, count) == 0, rng.integers(0, inputs, count), near)
 
 
-def _next_to_zero(
-    layer: Dense, j: int, wanted: IntArray, pool: IntArray, pairs: int, rng: np.random.Generator
+def _next_to_threshold(
+    layer: Dense, j: int, first: IntArray, pool: IntArray, rng: np.random.Generator
 ) -> Iterator[Vector]:
-    """For each of some pairs of rows, the lengths of a run that take the sum of unit ``j`` nearest to 0 and to -1."""
-    inputs = pool.shape[1]
+    """For a pair of rows for each of ``first``, the runs from there that take unit ``j`` nearest to a threshold."""
     sums = pool @ layer.weights[j] + layer.bias[j]
-    seeds, others = _pairs(sums, pairs, rng)
-    first = _starts(wanted, inputs, len(seeds), rng)
-    steps = np.cumsum((pool[others] - pool[seeds]) * layer.weights[j], axis=1)
-    steps = np.concatenate([np.zeros((len(seeds), 1), dtype=np.int64), steps], axis=1)
-    path = sums[seeds][:, None] + steps - np.take_along_axis(steps, first[:, None], axis=1)
-    behind = np.arange(inputs + 1) > first[:, None]
-    for side in (path >= 0, path < 0):
-        distance = np.where(side & behind, np.abs(path), _FAR)
+    seeds, others = _pairs(sums, len(first), rng)
+    taken = np.arange(pool.shape[1]) >= first[:, None]
+    path = sums[seeds][:, None] + np.cumsum((pool[others] - pool[seeds]) * layer.weights[j] * taken, axis=1)
+    for distances in _distances(layer, j, path):
+        distance = np.where(taken, distances, _FAR)
         nearest = distance.min(axis=1)
         for pair in np.flatnonzero(nearest < _FAR):
-            ends = np.flatnonzero(distance[pair] == nearest[pair])
-            yield Vector(int(seeds[pair]), int(others[pair]), int(first[pair]), int(rng.choice(ends)))
+            ends = np.flatnonzero(distance[pair] == nearest[pair]) + 1
+            yield Vector(int(seeds[pair]), int(others[pair]), int(rng.choice(ends)), int(first[pair]))
 
 
-def _starts(wanted: IntArray, inputs: int, count: int, rng: np.random.Generator) -> IntArray:
-    """Where runs begin: at the first input, anywhere, or at one of those that are ``wanted`` or shortly before."""
-    anywhere = rng.integers(0, inputs, count)
-    near = np.clip(rng.choice(wanted, count) - rng.integers(0, 3, count), 0, inputs - 1)
-    return np.choose(rng.integers(0, 3, count), [np.zeros(count, dtype=np.int64), anywhere, near])
+def _distances(layer: Dense, j: int, sums: IntArray) -> Iterator[IntArray]:
+    """How far sums of unit ``j`` lie from a threshold above, and from one below; `_FAR` where that is not close."""
+    if layer.activation is Activation.SIGN:
+        for side in (sums < 0, sums >= 0):
+            yield np.where(side, np.abs(sums), _FAR)
+        return
+    scale = layer.requantisation
+    assert scale is not None
+    own = Requantisation(scale.pre[[j]], scale.mult[[j]], scale.shift[[j]])
+    outputs, above = (own.apply(sums.reshape(-1, 1) + step).reshape(sums.shape) for step in (0, 1))
+    below = own.apply(sums.reshape(-1, 1) - 1).reshape(sums.shape)
+    for other in (above, below):
+        yield np.where(other != outputs, 0, _FAR)
 
 
 def _pairs(sums: IntArray, count: int, rng: np.random.Generator) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -4,9 +4,9 @@ Seed 0 is the row of all minima and seed 1 the row of all maxima. Any other seed
 (or a word of packed inputs) and more; seed % 4 says how many inputs stay at their minimum: none, and then about a half,
 three quarters, seven eighths of them. A single share would leave the sums of most networks far from 0.
 
-A `Vector` mixes two such rows: a run of inputs is of another seed. As the run grows, sums wander from those of the one
-row to those of the other, and one at a time they pass 0. Seeds from PATTERN on stand for stored patterns of minima and
-maxima, for sums that no random row brings near 0.
+A `Vector` mixes two such rows: its first inputs are of another seed, or a run of them further on. As it grows, sums
+wander from those of the one row to those of the other, and one at a time they pass 0. Seeds from PATTERN on stand for
+stored patterns of minima and maxima, for sums that no random row brings near 0.
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mip2mcu.export.packing import WordArray, pack_bits, unpack_bits
-from mip2mcu.network import Network
 from mip2mcu.ranges import BoolArray, IntArray
 
 START = 0x2545F491
@@ -36,17 +35,17 @@ States: TypeAlias = NDArray[np.uint32]
 
 @dataclass(frozen=True, order=True)
 class Vector:
-    """The row of ``seed``, but with the elements of memory from ``first`` up to, not with, ``end`` of ``other``."""
+    """The row of ``seed``, but with the values from ``kept`` up to, not with, ``taken`` of the row of ``other``."""
 
     seed: int
     other: int = 0
-    first: int = 0
-    end: int = 0
+    taken: int = 0
+    kept: int = 0
 
 
 @dataclass(frozen=True, eq=False)
 class Drawing:
-    """What limits the inputs of a network: their ranges, or (packed) bits that are always set and bits that may be."""
+    """What limits the inputs of a network or a layer: ranges, or (packed) bits that are always set or may be."""
 
     low: IntArray
     span: IntArray
@@ -55,14 +54,18 @@ class Drawing:
     packed: bool
 
     @classmethod
-    def of(cls, network: Network, packed: bool) -> Drawing:
-        """For the inputs of ``network``."""
-        low, high = network.input_low, network.input_high
+    def of(cls, low: IntArray, high: IntArray, packed: bool = False) -> Drawing:
+        """For inputs in [low, high]."""
         fixed, free = pack_bits(np.maximum(low, 0)[None, :] & 1)[0], pack_bits(high[None, :] & 1)[0]
         return cls(low, high - low + 1, fixed, free, packed)
 
+    @property
+    def high(self) -> IntArray:
+        """The largest value of each input."""
+        return self.low + self.span - 1
+
     def rows(self, seeds: Sequence[int]) -> IntArray:
-        """Network inputs (seeds, inputs)."""
+        """The rows of ``seeds`` (seeds, inputs)."""
         array = np.array(seeds, dtype=np.uint32)
         state = np.uint32(START) + array * np.uint32(STRIDE)
         columns = self._words(state, array) if self.packed else self._values(state, array)
@@ -73,27 +76,20 @@ class Drawing:
             return unpack_bits((drawn & self.free) | self.fixed, len(self.low))
         return self.low + (((drawn.astype(np.int64) >> 16) * self.span) >> 16)
 
-    @property
-    def length(self) -> int:
-        """Elements of memory in a row: a value each, or a word of packed inputs."""
-        return len(self.free) if self.packed else len(self.low)
-
     def pool(self, patterns: BoolArray) -> IntArray:
         """The rows of all seeds below PATTERN, and behind them those of ``patterns`` (patterns, inputs)."""
-        return np.concatenate([self.rows(range(PATTERN)), np.where(patterns, self.low + self.span - 1, self.low)])
+        return np.concatenate([self.rows(range(PATTERN)), np.where(patterns, self.high, self.low)])
 
     def vectors(self, vectors: Sequence[Vector], patterns: BoolArray) -> IntArray:
-        """Network inputs (vectors, inputs)."""
+        """The rows of ``vectors`` (vectors, inputs)."""
         return self.mixed(vectors, self.pool(patterns))
 
     def mixed(self, vectors: Sequence[Vector], pool: IntArray) -> IntArray:
-        """Network inputs (vectors, inputs); ``pool`` has the row of every seed that occurs."""
-        share = 32 if self.packed else 1
-        numbers = [(v.seed, v.other, v.first * share, v.end * share) for v in vectors]
-        seed, other, first, end = np.array(numbers, dtype=np.int64).reshape(-1, 4).T
+        """The rows of ``vectors`` (vectors, inputs); ``pool`` has the row of every seed that occurs."""
+        numbers = [(v.seed, v.other, v.taken, v.kept) for v in vectors]
+        seed, other, taken, kept = np.array(numbers, dtype=np.int64).reshape(-1, 4).T
         place = np.arange(len(self.low))
-        inside = (place >= first[:, None]) & (place < end[:, None])
-        return np.where(inside, pool[other], pool[seed])
+        return np.where((place >= kept[:, None]) & (place < taken[:, None]), pool[other], pool[seed])
 
     def _values(self, state: States, seeds: States) -> list[States]:
         thin = (np.uint32(1) << (seeds % _THINNING).astype(np.uint32)) - np.uint32(1)

@@ -30,7 +30,7 @@ from mip2mcu.export.packing import WORD_BITS, words_for
 from mip2mcu.export.planner import Candidate, Fixed, Plan, Task, candidates, epilogue_kind, plan_layouts
 from mip2mcu.export.quantizing import QuantizerProgram, lower_quantizer
 from mip2mcu.export.scratch import Scratch, plan
-from mip2mcu.export.selftest import SelftestProgram, lower_selftest
+from mip2mcu.export.selftest import Coded, SelftestProgram, lower_selftest
 from mip2mcu.export.targets import Target
 from mip2mcu.layers import Layer
 from mip2mcu.network import Network
@@ -259,7 +259,11 @@ def lower(network: Network, target: Target, name: str, options: ExportOptions) -
     planned = prepared.plan(options)
     lowered = planned.lowered
     layers = tuple(_link(network, steps, k, lowered) for k in range(len(lowered)))
-    coded = [layer.index for layer in layers if layer.lowered.code_bytes]
+    coded = [
+        Coded(layer.index, n, layer.input.c_type, layer.output.encoding)
+        for n, layer in enumerate(layers)
+        if layer.lowered.code_bytes
+    ]
     scratch = plan([_tensor(layer) for layer in layers[:-1]], [entry.work for entry in lowered], options.static_scratch)
     macros = Macros(name, frozenset(f"{name.upper()}_{macro}" for macro in _FIXED_MACROS))
     features = () if network.quantizer is None else describe_features(network.quantizer, macros)
