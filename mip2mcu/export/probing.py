@@ -167,7 +167,7 @@ def _search(layer: Dense, left: Changes, drawing: Drawing, pool: IntArray, found
 def _greedy(found: BoolArray, share: int, most: int) -> Iterator[int]:
     """Rows of ``found``, the best first, as long as they notice 1 of ``share`` changes that are left, or any."""
     new = found
-    for _ in range(most):
+    for _ in range(most if len(found) else 0):
         gains = new.sum(axis=1)
         best = int(gains.argmax())
         if gains[best] < max(1, new.shape[1] // share):
