@@ -175,7 +175,7 @@ def test_overflow_is_refused_with_the_range():
 
 def test_code_over_the_limit_is_refused_with_its_size():
     network = linear(np.ones((4, 100)))
-    with pytest.raises(ExportError, match=r"at most 1000 bytes of code \(max_unroll_bytes\), this one needs"):
+    with pytest.raises(ExportError, match=r"at most 1000 bytes of code \(--max-unroll-bytes\), this one needs"):
         generate(network, layout="unrolled", options=ExportOptions(max_unroll_bytes=1000))
     assert generate(network, layout="unrolled", options=ExportOptions(max_unroll_bytes=4000))
 
