@@ -6,8 +6,8 @@ Every model as the planner lays it out: the portable text, with int of 16 and of
 text for Cortex-M4, and for the other families of cores if the model is no large one. Then, of small trained models,
 every layout that takes one of their layers. Inference and selftest are analysed each for itself, and each text once
 under each machine model. What is done is noted in FILE (the user's cache by default): a run that was interrupted, or
-ended by --seconds, goes on where it stopped, and text that has changed is analysed again. The result says whether all
-analyses were done.
+ended by --seconds, goes on where it stopped, and text that has changed is analysed again. The result says how many
+analyses are still to do.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import hashlib
 import re
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -152,18 +153,19 @@ def _entry(job: Job, began: float, **found) -> dict:
             "seconds": seconds, **found}  # fmt: skip
 
 
-def run(networks: Iterable[tuple[str, Network]], progress: Progress, seconds: float) -> tuple[list[dict], str | None]:
-    """The outcome of every job, and the model whose turn it was after ``seconds``; None where all were done."""
-    end, found = time.monotonic() + seconds, []
+def run(networks: Iterable[tuple[str, Network]], progress: Progress, seconds: float) -> tuple[list[dict], list[str]]:
+    """The outcomes that are known or came within ``seconds``, and the model of each job that is still to do."""
+    end, found, left = time.monotonic() + seconds, [], []
     for job in jobs(networks):
         key = job.key
         if key not in progress.done:
             if time.monotonic() > end:
-                return found, job.model
+                left.append(job.model)
+                continue
             progress.note(key, outcome_of(job))
             print(_line(len(found) + 1, progress.done[key]), file=sys.stderr, flush=True)
         found.append(progress.done[key])
-    return found, None
+    return found, left
 
 
 def _line(number: int, entry: dict) -> str:
@@ -175,9 +177,9 @@ def _line(number: int, entry: dict) -> str:
 
 
 def rows_of(found: list[dict], left: Sequence[str]) -> list[Row]:
-    """All together, by model, by layout, by target and machine model; of the models ``left`` not all was analysed."""
-    rows = [*_rows("all", found), Row("all", "all analyses done", "no" if left else "yes", "")]
-    rows += [Row(model, "not done, or not all of it", "", "") for model in left]
+    """All together, by model, by layout, by target and machine model; ``left`` has a model an analysis to do."""
+    rows = [*_rows("all", found), Row("all", "analyses to do", len(left), "", "lower", bar="0")]
+    rows += [Row(model, "analyses to do", count, "", "lower") for model, count in Counter(left).items()]
     for model in dict.fromkeys(entry["model"] for entry in found):
         rows += _rows(model, [entry for entry in found if entry["model"] == model])
     for layout in LAYOUTS:
@@ -207,9 +209,8 @@ def main() -> None:
     parser.add_argument("--only", default="", help="only models with this word in their names")
     options = parser.parse_args()
     progress = Progress(options.known or cache_folder("prove") / "progress.jsonl")
-    found, last = run(models(options.quick, options.only), progress, options.seconds)
-    names = list(makers())
-    save("prove", rows_of(found, names[names.index(last) :] if last else ()), quick=options.quick or bool(options.only))
+    found, left = run(models(options.quick, options.only), progress, options.seconds)
+    save("prove", rows_of(found, left), quick=options.quick or bool(options.only))
     wrong = sum(entry["alarms"] > 0 for entry in found)
     if wrong:
         raise SystemExit(f"{wrong} of {len(found)} analyses found alarms")
