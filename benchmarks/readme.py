@@ -220,7 +220,7 @@ def _proof_line(rows: Sequence[Row], title: str, tasks: Sequence[str]) -> list[s
     chosen = [row for row in rows if row.task in tasks]
     sums = [sum(int(row.value) for row in chosen if row.metric == metric) for metric in _PROOF_SUMS]
     longest = max((float(row.value) for row in chosen if row.metric == "longest analysis"), default=0.0)
-    return [title, *(f"{value:,}" for value in sums), shown(longest, "s")]
+    return [title, *(f"{value:,}" for value in sums), shown(longest, "s") if sums[0] else ""]
 
 
 _PROOF_SUMS = ("analyses", "analyses to do", "alarms", "assumed conditions")
