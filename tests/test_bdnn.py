@@ -186,6 +186,12 @@ def test_the_smallest_scale_that_keeps_every_activation_is_found(seed):
             assert s[fires].min() <= s[~fires].max()
 
 
+def test_no_16_bit_scale_is_left_out():
+    rows, fires = np.array([[1, 0], [0, 300], [0, 301], [1, 1]]), np.array([False, False, True, True])
+    unit = scaled_unit(np.array([1.0, 1 / 300]), -1.0017, rows, fires)  # 299 < v0 / v1 < 301
+    assert (unit.weights.tolist(), unit.changed) == ([300, 1], 0)
+
+
 def test_a_unit_that_no_scale_keeps_is_as_close_as_can_be():
     rows = np.array([[0, 0], [0, 0], [1, 1]])
     unit = scaled_unit(np.array([1.0, -0.5]), 0.0, rows, np.array([True, False, True]))
@@ -198,7 +204,6 @@ def test_activations_that_no_scale_keeps_are_counted(monkeypatch):
     options = Bdnn((1,), weights="continuous")
     assert train(data, options, node_limit=1000).report.notes == ()
     weights, bias = [np.array([[1.0, 0.51]]), np.array([[1.0]])], [np.array([-8.5]), np.array([-0.5])]
-    monkeypatch.setattr(bdnn_scaling, "_levels", lambda _: range(1, 2))
     monkeypatch.setattr(bdnn_scaling, "INT16", 1)
     network = scaled_network(weights, bias, rows)
     fires = rows @ weights[0][0] + bias[0] >= 0
@@ -325,6 +330,17 @@ def test_a_robust_committee_reads_what_withstands_the_radius():
     assert certified == [26, 55]
 
 
+@pytest.mark.parametrize("classes", [2, 3])
+def test_a_committee_says_how_many_rows_are_sure_to_withstand_the_radius(classes):
+    labels = np.repeat(np.arange(classes), 4)
+    data = Dataset.from_arrays(np.eye(classes, dtype=int)[labels] * 9, labels, input_range=(0, 9))
+    for radius, sure in ((1, "at least {0} of {0} "), (9, "at least {1} of {0} ")):
+        options = Bdnn((3,), method="committee", robust_radius=(radius,))
+        trained = train(data, options, ensemble="none", node_limit=0)
+        certified = certify(trained.network, data, limit=radius).certified(radius)
+        assert trained.report.notes[0].startswith(sure.format(len(labels), certified))
+
+
 def test_thermometer_bits_of_a_feature_move_together(tmp_path):
     path = tmp_path / "t.csv"
     path.write_text("a,label\n" + "".join(f"{v},{'x' if v < 10 else 'y'}\n" for v in range(20)))
@@ -361,6 +377,8 @@ def test_the_program_of_three_rows_reads_as_the_formulation_says(update_golden):
         ({"method": "magic"}, "method 'magic' is unknown, choose one of exact, local, splitting, committee"),
         ({"thresholds": "row"}, "thresholds 'row' is unknown"),
         ({"robust_radius": (-1,)}, "a robust radius of -1 is not possible"),
+        ({"robust_radius": (0.5,)}, "robust radii \\(0.5,\\) are not possible: give whole numbers"),
+        ({"robust_radius": (2**31,)}, "a robust radius of 2147483648 is not possible: raw integers have at most 32"),
         ({"batch_size": 0}, "batch_size 0 is not possible"),
         ({"robust_features": 0}, "0 features that are off are not possible"),
         ({"weights": "continuous", "weight_bound": 3}, "continuous weights lie in -1..1"),

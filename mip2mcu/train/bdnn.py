@@ -32,7 +32,7 @@ from mip2mcu.train.bdnn_model import Plan, build_model, cost, place, read, right
 from mip2mcu.train.bdnn_scaling import ScaledNetwork, scaled_network
 from mip2mcu.train.best_response import Engine
 from mip2mcu.train.clock import Clock
-from mip2mcu.train.committee import committee
+from mip2mcu.train.committee import certain_rows, committee
 from mip2mcu.train.goal import Goal
 from mip2mcu.train.reduction import Reduction, WeightDomain, reduce, weight_domain
 from mip2mcu.train.robust_set import RobustSets, robust_reduction, robust_sets
@@ -46,6 +46,8 @@ MODEL_ENTRIES = 1_000_000
 """Most matrix entries of a program that goes to branch and bound."""
 START_SHARE = 0.5
 """Share of the time limit that the start may take where a program is solved behind it."""
+RADIUS_LIMIT = 2**31 - 1
+"""Largest robust radius, in raw units."""
 ROBUST_MARGINS = (0.25, 0.5, 1.0, 2.0)
 """Margins of the linear networks that a robust training begins with."""
 
@@ -96,6 +98,13 @@ class Bdnn:
                 raise UsageError(f"{option} {value!r} is unknown, choose one of {', '.join(choices)}")
         if any(radius < 0 for radius in self.robust_radius):
             raise UsageError(f"a robust radius of {min(self.robust_radius)} is not possible: give 0 or more")
+        if any(radius != int(radius) for radius in self.robust_radius):
+            raise UsageError(f"robust radii {self.robust_radius} are not possible: give whole numbers of raw units")
+        if max(self.robust_radius, default=0) > RADIUS_LIMIT:
+            raise UsageError(
+                f"a robust radius of {max(self.robust_radius)} is not possible: raw integers have at most 32 bits, "
+                f"give at most {RADIUS_LIMIT}"
+            )
         for option, count in (("batch_size", self.batch_size), ("splits", self.splits), ("restarts", self.restarts)):
             if count < 1:
                 raise UsageError(f"{option} {count} is not possible: give at least 1")
@@ -425,14 +434,17 @@ class BdnnJob:
 
     def _notes(self, network: SignNetwork) -> tuple[str, ...]:
         notes = []
-        if self.sets is not None and self.options.method != "committee":  # whose members need not agree
-            right = right_rows(network, self.reduction)
-            held = self.sets.held(network.weights[0], network.sums(self.reduction.rows, 0), right)
+        if self.sets is not None:
+            if self.options.method == "committee":  # whose members need not agree
+                held, least, kept = certain_rows(network, self.reduction, self.sets), "at least ", "stay so"
+            else:
+                right = right_rows(network, self.reduction)
+                held = self.sets.held(network.weights[0], network.sums(self.reduction.rows, 0), right) > 0
+                least, kept = "", "keep every activation"
             commonest = int(self.reduction.counts.sum(axis=0).max())
             count = int((self.reduction.counts.max(axis=1) * held).sum())
             notes.append(
-                f"{count} of {self.dataset.rows} training rows are right and keep every activation within the robust "
-                "radius"
+                f"{least}{count} of {self.dataset.rows} training rows are right and {kept} within the robust radius"
                 + (": no more than by always answering the most frequent class" if count <= commonest else "")
             )
         if isinstance(network, ScaledNetwork) and network.changed:

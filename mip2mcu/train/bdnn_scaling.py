@@ -2,7 +2,8 @@
 
 A unit keeps its activations under whole weights v = round(s * w) exactly where every row on which it fires has a larger
 v . x than every row on which it rests; then a whole threshold lies between. Scales are tried upwards: s * max|w| =
-1, 2, ..., 127 (int8), then to 32767 (int16). Where none separates, the first with the fewest changed rows is taken.
+1, 2, ..., 127 (int8), then to 32767 (int16), every one of them. Where none separates, the first with the fewest changed
+rows is taken, of every scale of int8 and one in sixteen of int16.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ from mip2mcu.train.sign_network import SignNetwork
 INT8, INT16 = 127, 2**15 - 1
 _CHUNK = 256
 """Scales that are tried at a time."""
+_STRIDE = 16
+"""Beyond int8, one scale in so many is asked for its fewest changed rows."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,21 +68,19 @@ def scaled_unit(weights: FloatArray, bias: float, rows: IntArray, fires: BoolArr
         return Scaled(np.zeros(len(weights), dtype=np.int64), 0 if always else -1, 0)
     best: Scaled | None = None
     for first in range(1, INT16 + 1, _CHUNK):
-        for level in _levels(first):
-            whole = np.rint(weights / top * level).astype(np.int64)
-            found = _with_threshold(whole, bias / top * level, exact_product(rows, whole[None, :])[:, 0], fires)
+        levels = np.arange(first, min(first + _CHUNK, INT16 + 1))
+        whole = np.rint(weights / top * levels[:, None]).astype(np.int64)
+        sums = exact_product(rows, whole)
+        parted = np.flatnonzero(sums[fires].min(axis=0) > sums[~fires].max(axis=0))
+        tried = parted[:1] if len(parted) else np.arange(0, len(levels), 1 if first <= INT8 else _STRIDE)
+        for n in tried.tolist():
+            found = _with_threshold(whole[n], bias / top * int(levels[n]), sums[:, n], fires)
             if best is None or found.changed < best.changed:
                 best = found
-            if best.changed == 0:
-                return best
+        if len(parted):
+            break
     assert best is not None
     return best
-
-
-def _levels(first: int) -> range:
-    """Largest weights that are tried: every one of int8, of int16 one in sixteen."""
-    end = min(first + _CHUNK, INT16 + 1)
-    return range(first, end) if first <= INT8 else range(first, end, 16)
 
 
 def _with_threshold(weights: IntArray, bias: float, sums: IntArray, fires: BoolArray) -> Scaled:

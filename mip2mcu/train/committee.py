@@ -21,7 +21,7 @@ import numpy as np
 
 from mip2mcu.mip.matrix import FloatArray
 from mip2mcu.progress import Stop
-from mip2mcu.ranges import IntArray
+from mip2mcu.ranges import BoolArray, IntArray, sum_range
 from mip2mcu.train.best_response import best_threshold, hinge_fit, roundings
 from mip2mcu.train.reduction import Reduction
 from mip2mcu.train.robust_set import RobustSets
@@ -56,6 +56,26 @@ def committee(
     heard = np.where(np.arange(outputs)[:, None] == np.arange(width) % outputs, 1, silent)
     weights, bias = np.stack([w for w, _ in units]), np.array([b for _, b in units], dtype=np.int64)
     return SignNetwork((weights, heard.astype(np.int64)), (bias, np.zeros(outputs, dtype=np.int64)))
+
+
+def certain_rows(network: SignNetwork, reduction: Reduction, sets: RobustSets) -> BoolArray:
+    """(k,): the row's most frequent class is proved to win under every change, members changing as they may.
+
+    Changes that move some members at the cost of others count as if they moved all, so more rows may be certain.
+    """
+    low, high = sets.ranges(network.weights[0], network.sums(reduction.rows, 0))
+    weights, bias = network.weights[1], network.bias[1]
+    certain = np.zeros(len(low), dtype=bool)
+    for k, best in enumerate(reduction.counts.argmax(axis=1).tolist()):
+        votes = (np.where(low[k] >= 0, 1, -1), np.where(high[k] >= 0, 1, -1))
+        if len(weights) == 1:
+            least, most = sum_range(weights, bias, *votes)
+            certain[k] = least[0] >= 0 if best == 0 else most[0] < 0
+        else:
+            ahead, _ = sum_range(weights[best] - weights, bias[best] - bias, *votes)
+            needed = np.arange(len(weights)) < best
+            certain[k] = bool((ahead >= needed).all())
+    return certain
 
 
 def _unit(

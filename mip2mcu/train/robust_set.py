@@ -59,18 +59,23 @@ class RobustSets:
                 drops[n], rises[n] = np.maximum(drops[n], -effect), np.maximum(rises[n], effect)
         return drops, rises
 
+    def ranges(self, weights: IntArray, sums: IntArray) -> tuple[IntArray, IntArray]:
+        """(k, units) each: the least and the largest of the first layer's ``sums`` (k, units) under every change."""
+        drops, rises = self.drops_and_rises(weights)
+        low, high = sums.copy(), sums.copy()
+        for k, kinds in enumerate(self.of_row):
+            own = list(kinds)
+            drop, rise = (np.sort(worst[own], axis=0)[::-1][: self.budget].sum(axis=0) for worst in (drops, rises))
+            low[k], high[k] = sums[k] - drop, sums[k] + rise
+        return low, high
+
     def held(self, weights: IntArray, sums: IntArray, right: BoolArray) -> IntArray:
         """(k,): 1 where a row is ``right`` and every unit of the first layer keeps its sign under every change.
 
         weights (units, columns) and sums (k, units) are those of the first layer.
         """
-        drops, rises = self.drops_and_rises(weights)
-        held = np.zeros(len(sums), dtype=np.int64)
-        for k, kinds in enumerate(self.of_row):
-            own = list(kinds)
-            drop, rise = (np.sort(worst[own], axis=0)[::-1][: self.budget].sum(axis=0) for worst in (drops, rises))
-            held[k] = right[k] and bool(np.where(sums[k] >= 0, sums[k] - drop >= 0, sums[k] + rise < 0).all())
-        return held
+        low, high = self.ranges(weights, sums)
+        return (right & np.where(sums >= 0, low >= 0, high < 0).all(axis=1)).astype(np.int64)
 
     def moved(self, rows: IntArray, weights: IntArray | FloatArray, up: BoolArray) -> IntArray:
         """The ``rows`` (k, columns), each with the change in its set that moves the sum of ``weights`` most.
