@@ -13,7 +13,7 @@ robust     three units, by the program of fewest errors and as a committee: the 
            radius of 1. From both, validation rows choose: without the radius the most accurate network, with it the one
            with most certified rows; the bar is for these two. Beside them a robust linear program, and what no
            classifier exceeds on this table. Robust committees were settled on six splits dealt by seeds 100..105
-exact, uniform, optdigits   see each
+exact, uniform, optdigits, edges   see each
 
 Rows of tasks that are not named keep their committed figures.
 """
@@ -23,7 +23,7 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -300,6 +300,23 @@ def optdigits(folder: Path, _repeats: int) -> Iterator[Row]:
     yield Row(task, "seconds, data splitting alone", split_seconds, "s", "lower")
 
 
+def behind_edges(folder: Path, _repeats: int) -> Iterator[Row]:
+    """The same units behind an input stage, which runs on the chip with them: edges, one window a pixel.
+
+    On a quarter of the training rows that was left out of the training it was right on 97.6 %, edges in windows two
+    pixels apart on 97.0, pixels on 95.5, thermometer bits (4 a pixel) on 92.8.
+    """
+    shape = (1, 8, 8)
+    training = replace(Dataset.read(folder / "optdigits.npz", coding="raw"), input_shape=shape)
+    test = replace(Dataset.read(folder / "optdigits.npz", like=training), input_shape=shape)
+    began = time.monotonic()
+    trained = train(training, Bdnn((32,)), ensemble="none", stages=["edges:1"], time_limit=OPTDIGITS_SECONDS)
+    seconds = time.monotonic() - began
+    task = "optdigits, 32 ternary units behind edges"
+    yield Row(task, "test accuracy", accuracy_of(trained.network, test), "%", "higher", {}, "94 %")
+    yield Row(task, "seconds", seconds, "s", "lower", {}, "200 s")
+
+
 def split_alone(training: Dataset, options: Bdnn) -> Network:
     """What data splitting makes of a network in which every unit rests, without best responses."""
     solver = Solver(time_limit=OPTDIGITS_SECONDS)
@@ -316,6 +333,7 @@ TASKS: dict[str, Callable[[Path, int], Iterator[Row]]] = {
     "exact": exact,
     "uniform": uniform,
     "optdigits": optdigits,
+    "edges": behind_edges,
 }
 
 
