@@ -11,6 +11,7 @@ leads to any of them.
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import tempfile
@@ -34,6 +35,7 @@ PARTS = {"inference": "proof_main.c", "selftest": "proof_selftest.c"}
 """What is analysed for itself, and its driver. A selftest's text is the same for every layout of a model's layers."""
 _MODEL_HEADER = "proved_model.h"
 _PROPERTIES = "properties.csv"
+_CALL_OF_LAYER = re.compile(r"\blayer\d+_\w+\(")
 _TURNS = 100_000_000
 """More turns than any loop has: all are followed, except where the text says otherwise."""
 _OPTIONS = (
@@ -97,14 +99,19 @@ def prove_files(
 
 
 def texts_of(files: Files, network: Network, name: str) -> dict[str, Files]:
-    """For each of `PARTS` that the model has, the files that are analysed: the model's, its driver, what that reads."""
+    """For each of `PARTS` that the model has, the files that are analysed: the model's, its driver, what that reads.
+
+    A selftest that calls layers by themselves is analysed with the whole text behind it.
+    """
     header, text = files[f"{name}.h"], files[f"{name}.c"]
     others, opening, selftest = text.partition(f"#ifndef {name.upper()}_NO_SELFTEST\n")
-    includes = "".join(line if line.startswith("#include") else "\n" for line in others.splitlines(keepends=True))
+    lines = [line if line.startswith("#include") else "\n" for line in others.splitlines(keepends=True)]
     found = {"inference": others}
+    is_whole = _CALL_OF_LAYER.search(selftest) is not None
     if f" {name}_selftest(" in header:
-        found["selftest"] = f"{includes}{opening}{selftest}"
-    shared = {f"{name}.h": header, _MODEL_HEADER: proved_model(network, name, header)}
+        found["selftest"] = text if is_whole else f"{''.join(lines[:-1])}#define NOT_INLINED\n{opening}{selftest}"
+    names = proved_model(network, name, header) + f"#define PROVED_WHOLE {int(is_whole)}\n"
+    shared = {f"{name}.h": header, _MODEL_HEADER: names}
     folder = resource_folder("firmware") / "proof"
     return {
         part: {**shared, f"{name}.c": content, PARTS[part]: (folder / PARTS[part]).read_text(encoding="ascii")}
@@ -124,7 +131,7 @@ def machines(target: Target) -> tuple[str, ...]:
 def _analyse(part: str, files: Files, name: str, machine: str, target: Target, seconds: float) -> Analysis:
     own = (PARTS[part], f"{name}.c", f"{name}.h")
     defines = ["-Dvolatile=", *(["-D__AVR__"] if target.has_progmem else [])]
-    defines += ["-DNOT_INLINED="] if part == "selftest" else []
+    defines += [f"-D{name.upper()}_NO_CHECK"] if part == "selftest" else []
     with tempfile.TemporaryDirectory(prefix="mip2mcu-prove-") as folder:
         for file_name, content in files.items():
             (Path(folder) / file_name).write_text(content, encoding="utf-8")
