@@ -364,6 +364,14 @@ def test_a_robust_training_says_how_many_rows_withstand_the_radius():
     )
 
 
+@pytest.mark.parametrize("weights", ["integer", "binary"])
+@pytest.mark.parametrize("labels", [[0, 0, 0, 0, 1, 1], [0, 0, 1, 1, 1, 1]])
+def test_a_radius_beyond_all_data_leaves_the_rows_of_the_most_frequent_class(weights, labels):
+    data = Dataset.from_arrays(np.array([[2, 9], [3, 1], [4, 7], [20, 3], [21, 8], [22, 2]]), labels)
+    notes = train(data, Bdnn((2, 2), weights=weights, robust_radius=(2**31 - 1,)), node_limit=0).report.notes
+    assert notes[0].startswith("4 of 6 training rows are right and keep every activation within the robust radius: no")
+
+
 def test_the_program_of_three_rows_reads_as_the_formulation_says(update_golden):
     data = Dataset.from_arrays(np.array([[0, 1], [2, 1], [2, 3]]), [0, 1, 1], input_range=(0, 3))
     compare_with_golden(Bdnn((1,)).build(data), "bdnn.lp", update_golden)

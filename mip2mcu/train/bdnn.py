@@ -227,7 +227,7 @@ class BdnnJob:
     # ---- start ----
 
     def start(self) -> SignNetwork:
-        """The best of best responses and, where it must be robust, of linear networks handed on. Or a committee."""
+        """The best of best responses and, where it must be robust, of constant and linear networks. Or a committee."""
         if self.options.method == "committee":
             voters = committee(self.reduction, self.options.hidden[0], self.solver.seed, self.over, self.sets)
             return self._with_shared_thresholds(voters)
@@ -239,7 +239,9 @@ class BdnnJob:
 
         found = []
         if self.sets is not None:
-            found += [self._linear(margin) for margin in ROBUST_MARGINS]
+            found += [self._constant(fires=False)]
+        if self.sets is not None and len(self.dataset.classes) == 2:
+            found += [self._constant(fires=True), *(self._linear(margin) for margin in ROBUST_MARGINS)]
         goal = Goal(objective, self.reduction.domain.bound)
         engine = Engine(self.reduction, goal, self.solver, self.listener, enough)
         found.append(first_network(self.dataset, engine, self.options.hidden))
@@ -248,22 +250,22 @@ class BdnnJob:
 
     def _linear(self, margin: float) -> SignNetwork:
         """A linear network as a network of this shape: every unit of a layer repeats it."""
-        if len(self.dataset.classes) > 2:
-            return self._constant()
         limit = None if self.solver.time_limit is None else 0.1 * self.solver.time_limit
         layer = linear_layer(self.dataset, self.reduction, self.solver.within(limit), self.interrupted, margin)
         return linear_chain(layer, self.options.hidden)
 
-    def _constant(self) -> SignNetwork:
-        """Every unit rests."""
+    def _constant(self, *, fires: bool) -> SignNetwork:
+        """Every unit fires, or every unit rests, whatever the input and its change."""
         inputs = (len(self.reduction.groups), *self.widths)
         step = 1 if self.reduction.domain.binary else 0
         weights = tuple(np.full((w, n), step, dtype=np.int64) for w, n in zip(self.widths, inputs, strict=False))
         reach = [
-            int((np.abs(self.reduction.rows) @ self.reduction.weight_high).max()) + 1,
+            int((np.abs(self.reduction.rows) @ self.reduction.weight_high).max())
+            + (0 if self.sets is None else self.sets.most(self.reduction.domain.bound))
+            + 1,
             *(n + 1 for n in self.widths),
         ]
-        bias = tuple(np.full(w, -r, dtype=np.int64) for w, r in zip(self.widths, reach, strict=False))
+        bias = tuple(np.full(w, r if fires else -r, dtype=np.int64) for w, r in zip(self.widths, reach, strict=False))
         return SignNetwork(weights, bias)
 
     def _with_shared_thresholds(self, network: SignNetwork) -> SignNetwork:
