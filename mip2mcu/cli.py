@@ -75,17 +75,18 @@ main.add_command(doctor_command)
 @LABEL
 @JSON
 def evaluate_command(model: str, data: str, label: str | None, as_json: bool) -> None:
-    """Accuracy and confusion matrix of MODEL on DATA.
+    """Accuracy, confusion matrix, links and margins of MODEL on DATA.
 
     DATA is CSV or NPZ; columns match by name, and everything is computed in exact integers.
     """
     network = Network.load(model)
     result = evaluate(network, Dataset.read(data, label=label, like=network))
     if as_json:
-        click.echo(json.dumps(result.as_dict(), sort_keys=True))
+        click.echo(json.dumps({**result.as_dict(), **console.links_of(network)}, sort_keys=True))
         return
     click.echo(f"accuracy  {console.accuracy_line(result)}\n")
-    click.echo(console.confusion_table(result))
+    click.echo(console.confusion_table(result) + "\n")
+    click.echo(f"links     {console.links_line(network)}\nmargins   {console.margins_line(result)}")
     for line in [*console.vote_lines(result), *console.saturation_lines(result)]:
         click.echo(line)
 

@@ -347,8 +347,7 @@ def _summary(trained: Trained, results: dict[str, Evaluation], out: str) -> dict
         "model": out,
         "model_sha256": trained.network.sha256,
         "report": trained.report.as_dict(),
-        "links": trained.network.link_count,
-        "weights": trained.network.weight_count,
+        **console.links_of(trained.network),
         "table_bytes": _table_bytes(trained.network),
         **{name: result.as_dict() for name, result in results.items()},
     }

@@ -7,11 +7,13 @@ import sys
 import time
 import unicodedata
 from collections.abc import Sequence
+from typing import Any
 
 import click
 
 from mip2mcu.decisions import VOTE_STATUSES
 from mip2mcu.evaluation import Evaluation
+from mip2mcu.network import Network
 
 
 def printable(text: str, width: int = 40) -> str:
@@ -84,6 +86,28 @@ def vote_lines(evaluation: Evaluation) -> list[str]:
     counts = [(count, text) for count, text in zip(evaluation.statuses, VOTE_STATUSES, strict=True)]
     shown = [[str(n), percent(count / evaluation.rows), text] for n, (count, text) in enumerate(counts) if count]
     return ["", table(["status", "rows", "how the vote went"], shown, left=0)]
+
+
+def links_line(network: Network) -> str:
+    """Weights that are not zero and how often each value occurs; of more than 8 values the most frequent."""
+    counts = {value: count for value, count in network.weight_values.items() if value}
+    most = sorted(sorted(counts, key=lambda value: (-counts[value], value))[:8])
+    text = f"{network.link_count} of {network.weight_count} weights are not zero"
+    if most:
+        text += ": " + ", ".join(f"{counts[value]} are {value}" for value in most)
+    return text + (f", {len(counts) - 8} other values" if len(counts) > 8 else "")
+
+
+def links_of(network: Network) -> dict[str, Any]:
+    """The same for JSON."""
+    values = {str(value): count for value, count in network.weight_values.items()}
+    return {"links": network.link_count, "weights": network.weight_count, "weight_values": values}
+
+
+def margins_line(evaluation: Evaluation) -> str:
+    """Such as ``least 1, quartiles 2, 3, 3, largest 3``."""
+    least, *quartiles, largest = evaluation.margins
+    return f"least {least}, quartiles {', '.join(map(str, quartiles))}, largest {largest}"
 
 
 class LiveLine:

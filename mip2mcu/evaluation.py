@@ -17,6 +17,9 @@ from mip2mcu.ranges import IntArray
 CHUNK_ROWS = 4096
 """Rows that pass through a network at a time, so that memory stays bounded."""
 
+QUARTILES = (0.0, 0.25, 0.5, 0.75, 1.0)
+"""What is told of the rows' margins."""
+
 
 @dataclass(frozen=True, eq=False)
 class Evaluation:
@@ -26,6 +29,7 @@ class Evaluation:
     saturated       values a feature beyond what training has seen (numbers outside the range, unseen categories)
     feature_names   names of the features in ``saturated``; both are empty without a quantizer
     statuses        rows of each of `mip2mcu.decisions.VOTE_STATUSES`; empty where the rule is no vote
+    margins         least, lower quartile, median, upper quartile, largest of margins: first minus second score
     """
 
     classes: tuple[str, ...]
@@ -33,6 +37,7 @@ class Evaluation:
     saturated: tuple[int, ...] = ()
     feature_names: tuple[str, ...] = ()
     statuses: tuple[int, ...] = ()
+    margins: tuple[int, ...] = ()
 
     @property
     def rows(self) -> int:
@@ -70,6 +75,7 @@ class Evaluation:
             "classes": list(self.classes),
             "confusion": self.confusion.tolist(),
             "statuses": list(self.statuses),
+            "margins": list(self.margins),
             "saturated": {n: s for n, s in zip(self.feature_names, self.saturated, strict=True) if s},
         }
 
@@ -100,14 +106,17 @@ def evaluate(network: Network, dataset: Dataset) -> Evaluation:
         )
     count = len(network.classes)
     confusion = np.zeros((count, count + 1), dtype=np.int64)
+    margins = []
     statuses = np.zeros(len(VOTE_STATUSES), dtype=np.int64)
     for labels, sums in _sums(network, dataset):
         np.add.at(confusion, (labels, network.decision.predict(sums)), 1)
+        margins.append(network.decision.margin(sums))
         if isinstance(network.decision, Vote):
             np.add.at(statuses, network.decision.statuses(sums, labels), 1)
+    spread = tuple(np.quantile(np.concatenate(margins), QUARTILES, method="lower").tolist())
     voted = tuple(statuses.tolist()) if isinstance(network.decision, Vote) else ()
     if dataset.quantizer is None or dataset.raw is None:
-        return Evaluation(network.classes, confusion, statuses=voted)
+        return Evaluation(network.classes, confusion, statuses=voted, margins=spread)
     saturated = dataset.quantizer.saturated(dataset.raw).sum(axis=0)
     names = tuple(f.name for f in dataset.quantizer.features)
-    return Evaluation(network.classes, confusion, tuple(saturated.tolist()), names, voted)
+    return Evaluation(network.classes, confusion, tuple(saturated.tolist()), names, voted, spread)

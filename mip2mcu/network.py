@@ -206,6 +206,13 @@ class Network:
         """Number of non-zero weights."""
         return sum(int(np.count_nonzero(layer.weights)) for layer in self.layers if hasattr(layer, "weights"))
 
+    @property
+    def weight_values(self) -> dict[int, int]:
+        """How often each weight occurs, zeros included, in ascending order."""
+        every = [layer.weights.reshape(-1) for layer in self.layers if hasattr(layer, "weights")]
+        values, counts = np.unique(np.concatenate([np.zeros(0, dtype=np.int64), *every]), return_counts=True)
+        return dict(zip(values.tolist(), counts.tolist(), strict=True))
+
     @cached_property
     def sha256(self) -> str:
         """SHA-256 of the canonical form: the model's identity in files, generated C and reports."""

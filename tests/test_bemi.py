@@ -176,6 +176,18 @@ def test_stages_hand_their_time_on():
     assert [round(seconds) for seconds in left] == [30, 70, 100]
 
 
+@pytest.mark.parametrize("hidden", [(), (0,)])
+def test_no_hidden_layer_is_also_written_as_nought(hidden):
+    assert Bemi(hidden).goal(separated_data(rows=6, classes=2)).widths == (1,)
+
+
+def test_a_network_without_confident_samples_says_so():
+    contradictory = Dataset.from_arrays(np.array([[0], [1], [0], [1]]), [0, 0, 1, 2], input_range=(0, 1))
+    trained = train(contradictory, Bemi((1,), variant="published"), ensemble="none", node_limit=0)
+    assert trained.report.solves[0].exact < 12
+    assert "a member has no confident sample, so its stage of margins asks for nothing" in trained.report.notes
+
+
 def test_pairs_of_ternary_networks_vote_strictly():
     trained = train(separated_data(rows=30), "bemi", options={"hidden": (2,)}, vote="strict", node_limit=0)
     assert trained.network.decision.by_margin is False
@@ -224,7 +236,7 @@ def test_read_gives_what_was_placed():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"hidden": (0,)}, "give units of each"),
+        ({"hidden": (4, 0)}, "give units of each"),
         ({"variant": "improved"}, "variant 'improved' is unknown, choose one of corrected, published"),
         ({"keep": 1.5}, "keeping 1.5 of the margins is not possible"),
         ({"variant": "published", "keep": 0.5}, "the published variant keeps every margin"),

@@ -87,6 +87,7 @@ def test_export_verify_evaluate_inspect(model, table, tmp_path):
     assert verified.exit_code == 0
     assert json.loads(verified.output)["mismatches"] == 0
     assert json.loads(run("evaluate", model, table, "--json").output)["correct"] == 6
+    assert "weights are not zero: " in run("evaluate", model, table).output
     assert json.loads(run("inspect", model, "--json").output)["classes"] == ["no", "yes"]
 
 

@@ -33,6 +33,11 @@ def test_counts_by_hand():
     assert result.majority == 0.6
 
 
+def test_margins_are_told_by_quartiles():
+    result = evaluate(above_four(), data([0, 4, 5, 9, 1], ["low", "high", "high", "high", "low"]))
+    assert result.margins == (0, 1, 3, 4, 5)
+
+
 def test_unclassified_rows_are_errors():
     circle = Network([0], [9], (Dense([[0], [0], [0]], [1, -1, 1]),), Vote(3), ("a", "b", "c"))
     result = evaluate(circle, data([1, 2], ["a", "c"], ("a", "b", "c")))
@@ -69,6 +74,7 @@ def test_the_result_is_json():
         "classes": ["low", "high"],
         "confusion": [[1, 1, 0], [0, 0, 0]],
         "statuses": [],
+        "margins": [4, 4, 4, 4, 5],
         "saturated": {},
     }
 

@@ -121,6 +121,12 @@ def test_a_unit_has_no_more_links_than_asked_for():
     assert 0 < trained.report.totals[0].exact < 3 * PARTS
 
 
+def test_an_error_of_less_than_a_part_is_no_proof():
+    task = Smooth(weight_bound=32767, links=1000)
+    trained = train(images(12, 3), task, node_limit=0)
+    assert [solve.status for solve in trained.report.solves] == ["not searched"] * 3
+
+
 def test_any_number_of_workers_gives_the_same_bytes():
     data = images(12, 3)
     one, two = (train(data, "smooth", node_limit=0, workers=workers) for workers in (1, 2))

@@ -164,6 +164,10 @@ def test_many_classes_keep_to_the_time_limit_by_one_member_a_class():
     assert report.seconds < 10
 
 
+def test_a_limit_in_seconds_that_was_not_used_up_ended_nothing():
+    assert train(THREE, "smooth", time_limit=60).report.notes[-1].startswith("had a limit in seconds: another run may")
+
+
 def test_a_training_that_could_not_keep_to_its_limit_says_why(monkeypatch):
     monkeypatch.setattr(sys.modules["mip2mcu.train.run"], "OVERRUN", -1e9)
     notes = train(THREE, FIXED, time_limit=0.5).report.notes

@@ -51,7 +51,7 @@ KEEPS = (0.7, 0.9, 0.4)
 class Bemi:
     """Options of the BeMi formulation.
 
-    hidden         units of each hidden layer; none: a linear unit
+    hidden         units of each hidden layer; none, or 0: a linear unit
     weight_bound   P: weights are whole numbers in {-P..P}; None: 1, a ternary network
     weights        "integer", or "binary" for -1 and +1 alone (then there is no last stage)
     variant        "corrected", or "published" for the program of the paper
@@ -70,7 +70,7 @@ class Bemi:
     objective: ClassVar[str] = "most confident samples, then widest margins, then fewest links"
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "hidden", tuple(self.hidden))
+        object.__setattr__(self, "hidden", () if tuple(self.hidden) == (0,) else tuple(self.hidden))
         if not all(1 <= width <= UNIT_LIMIT for width in self.hidden):
             raise UsageError(f"hidden layers {self.hidden} are not possible: give units of each, such as 4,4")
         if self.variant not in VARIANTS:
@@ -121,6 +121,8 @@ class Bemi:
         stop: Stop = never,
     ) -> Trained:
         """Start, then branch and bound stage by stage; each has the time that those before it left over."""
+        if start is not None and (solver.node_limit == 0 or solver.time_limit == 0 or stop()):
+            return start
         job = BemiJob(self.goal(dataset), solver, listener, stop, time.monotonic())
         if start is None:
             networks, records = job.start()
@@ -136,5 +138,5 @@ class Bemi:
         networks = [as_network(stage, job.goal.reduction, dataset) for stage in stages]
         seconds = time.monotonic() - job.began
         report = report_on(networks[-1], dataset, self.name, flat_options(self), records, seconds)
-        report = replace(report, notes=job.notes(stages[-1]))
+        report = replace(report, notes=job.notes(stages[0]))
         return Trained(networks[-1], report, tuple(networks[:-1]))

@@ -9,7 +9,6 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, replace
 
-import numpy as np
 import pyomo.environ as pyo
 
 from mip2mcu.errors import NoSolutionError
@@ -191,13 +190,11 @@ class BemiJob:
         self.listener(Progress(record.stage, incumbent, record.bound, time.monotonic() - self.began))
         return record
 
-    def notes(self, network: SignNetwork) -> tuple[str, ...]:
-        """What a reader of the result should know."""
-        if self.searchable:
-            return ()
-        return ("the data are too large for branch and bound: quick start only",)
-
-
-def layer_margins(goal: Goal, network: SignNetwork) -> list[int]:
-    """The weakest margin of each layer over the samples that ``network`` is confident on."""
-    return [int(np.min(layer)) for layer in goal.margins(network, goal.confident(network))]
+    def notes(self, first: SignNetwork) -> tuple[str, ...]:
+        """What a reader of the result should know; ``first`` is the network of the first stage."""
+        notes = []
+        if not self.searchable:
+            notes.append("the data are too large for branch and bound: quick start only")
+        if not self.goal.confident(first).any():
+            notes.append("a member has no confident sample, so its stage of margins asks for nothing")
+        return tuple(notes)

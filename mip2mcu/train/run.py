@@ -46,6 +46,8 @@ CHOICE_SHARE = 0.3
 """Most of the time limit that the choice of open options may take."""
 OVERRUN = 1.5
 """A training that takes so many times its limit says why."""
+ENDED = 0.9
+"""Share of its time limit that a training must have used for the limit to have ended it."""
 BATCH_TRAINING = {"averaging": train_by_averaging, "lazy": train_lazily}
 """What the choices of `Inn.batches` stand for."""
 DEFAULT_TIME_LIMIT = 60.0
@@ -179,7 +181,8 @@ def _ending(report: TrainingReport, work: str, time_limit: float | None, *, stop
             "any case: take fewer rows or classes, more workers, or the ensemble rest"
         ]
     if report.status != "optimal":
-        return ["ended by a limit in seconds: another run may end elsewhere, one with a node limit alone does not"]
+        was = "ended by" if report.seconds > ENDED * time_limit else "had"
+        return [f"{was} a limit in seconds: another run may end elsewhere, one with a node limit alone does not"]
     return []
 
 

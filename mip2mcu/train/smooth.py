@@ -8,12 +8,13 @@ reads the inputs as they are. `mip2mcu.train.prior` has the mathematics.
     nearest    minimise the share of the reference's variance that sums of whole-number weights miss, at most
                ``links`` weights not 0
 
-The objective is counted in parts per million. It is a quadratic integer program, beyond HiGHS: the weights come from
-local search, and no bound is claimed.
+The objective is counted in parts per million, rounded up. It is a quadratic integer program, beyond HiGHS: the weights
+come from local search, and no bound but 0 is claimed.
 """
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -120,7 +121,7 @@ class Informed(Formulation):
         mean = dataset.inputs[:, self.prior.columns].mean(axis=0)
         bias = round(found.scale * wanted.bias + float((found.scale * wanted.weights - found.weights) @ mean))
         network = self._network(dataset, found.weights, bias)
-        record = settled(no_solve("nearest", solver), round(found.error * PARTS))
+        record = settled(no_solve("nearest", solver), math.ceil(found.error * PARTS))
         seconds = time.monotonic() - began
         listener(Progress(record.stage, record.objective, record.bound, seconds))
         report = report_on(network, dataset, self.name, flat_options(self.options), [record], seconds)
