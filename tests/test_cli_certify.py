@@ -50,7 +50,7 @@ def test_json_report_and_plot_say_the_same(folder):
     [
         (("--limit", "0"), "Error: a largest radius of 0 is not possible: give a whole number of at least 1\n"),
         (("--radii", "3,1"), "Error: --radii '3,1' must ascend from 0 or more, such as 0,1,2,5\n"),
-        (("--time-limit", "-1"), "Error: a time limit of -1.0 seconds is not possible: give a positive number\n"),
+        (("--time-limit", "-1"), "Error: a time limit of -1.0 seconds is not possible: give 0 or more\n"),
     ],
 )
 def test_bad_options_end_with_one_sentence_and_status_2(folder, arguments, message):

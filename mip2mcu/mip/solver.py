@@ -92,7 +92,7 @@ class Solver:
         object.__setattr__(self, "options", tuple((str(k), v) for k, v in pairs))
         if self.time_limit is not None and not 0 <= self.time_limit < float("inf"):
             raise UsageError(
-                f"a time limit of {self.time_limit} seconds is not possible: give a positive number"
+                f"a time limit of {self.time_limit} seconds is not possible: give 0 or more"
             )
         if self.node_limit is not None and self.node_limit < 0:
             raise UsageError(

@@ -90,6 +90,8 @@ class Bdnn:
             raise UsageError(
                 f"hidden layers {self.hidden} are not possible: give at least one unit a layer, such as 8,4"
             )
+        if self.weights not in ("integer", "binary", "continuous"):
+            raise UsageError(f"weights {self.weights!r} are unknown, choose integer, binary or continuous")
         for option, value, choices in (
             ("thresholds", self.thresholds, ("unit", "layer")),
             ("method", self.method, METHODS),
@@ -112,6 +114,8 @@ class Bdnn:
             raise UsageError(f"{self.robust_features} features that are off are not possible: give at least 1")
         if self.method == "committee" and len(self.hidden) > 1:
             raise UsageError("a committee knows no second hidden layer: choose the method local, or leave it out")
+        if self.method == "committee" and self.weights == "continuous":
+            raise UsageError("units of a committee have whole weights: choose weights integer or binary")
         _ = self.domain
 
     @property
