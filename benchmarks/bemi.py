@@ -37,6 +37,7 @@ from mip2mcu import Dataset, evaluate, train, verify
 from mip2mcu.augmentation import Augmentation, augmented
 from mip2mcu.files import write_text
 from mip2mcu.network import Network
+from mip2mcu.selection import medoids
 from mip2mcu.stages import fit_stages, through
 from mip2mcu.train import Trained
 from mip2mcu.train.bemi import Bemi
@@ -65,6 +66,7 @@ OURS = {
     40: "t = 40, L = [10,20,30,40], raw pixels / with input stages",
 }
 AUGMENTED = "t = 10 / t = 40, with augmentation"
+SELECTED = "t = 40, selected samples"
 PAIR = "4 vs 9, t = 10, SM / +MM / +MM+MW"
 CHIPS = "t = 10, with input stages, on Cortex-M0 and AVR"
 PAPER = {10: "70.1-70.4 %", 40: "81.7-81.8 %"}
@@ -72,7 +74,7 @@ PAPER = {10: "70.1-70.4 %", 40: "81.7-81.8 %"}
 
 @dataclass(frozen=True)
 class Setting:
-    """A way to train one instance."""
+    """A way to train one instance; ``medoids`` of each class are trained on where they are not 0."""
 
     task: str
     metric: str
@@ -80,6 +82,7 @@ class Setting:
     formulation: Formulation
     staged: bool = False
     copies: int = 0
+    medoids: int = 0
     vote: str = "margin"
     pair_seconds: float | None = None
     paper: dict[str, Any] = field(default_factory=dict)
@@ -105,6 +108,7 @@ SETTINGS = (
     Setting(OURS[40], "raw pixels", 40, Smooth(), paper={"paper": PAPER[40]}, bar=">= 85.5 %"),
     Setting(AUGMENTED, "t = 10, raw pixels", 10, Smooth(), copies=4),
     Setting(AUGMENTED, "t = 40, raw pixels", 40, Smooth(), copies=2),
+    Setting(SELECTED, "20 medoids a class, with input stages", 40, Linear(), staged=True, medoids=20),
 )
 
 
@@ -326,7 +330,8 @@ def parts(quick: bool, workers: int, folder: Path | None) -> list[tuple[str, Cal
 
     def of(setting: Setting) -> list[Row]:
         outcomes = []
-        for number, data in enumerate(instances(setting.images)):
+        for number, whole in enumerate(instances(setting.images)):
+            data = medoids(whole, setting.medoids) if setting.medoids else whole
             name = f"{SETTINGS.index(setting)}-{number}.json"
             file = None if folder is None else folder / name
             outcomes.append(kept(file, partial(run, setting, data, test, workers)))
