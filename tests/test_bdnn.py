@@ -392,7 +392,6 @@ def test_the_program_of_three_rows_reads_as_the_formulation_says(update_golden):
         ({"weights": "continuous", "weight_bound": 3}, "continuous weights lie in -1..1"),
         ({"weights": "ternary"}, "weights 'ternary' are unknown, choose integer, binary or continuous"),
         ({"method": "committee", "hidden": (8, 4)}, "a committee knows no second hidden layer: choose"),
-        ({"method": "committee", "weights": "continuous"}, "units of a committee have whole weights"),
     ],
 )
 def test_options_that_cannot_be_meant_are_refused(options, message):

@@ -114,8 +114,6 @@ class Bdnn:
             raise UsageError(f"{self.robust_features} features that are off are not possible: give at least 1")
         if self.method == "committee" and len(self.hidden) > 1:
             raise UsageError("a committee knows no second hidden layer: choose the method local, or leave it out")
-        if self.method == "committee" and self.weights == "continuous":
-            raise UsageError("units of a committee have whole weights: choose weights integer or binary")
         _ = self.domain
 
     @property
