@@ -37,18 +37,26 @@ def folder(tmp_path_factory) -> Path:
     return path
 
 
-def test_the_worked_example_prints_what_the_readme_shows(folder):
-    sessions = blocks("console")
-    assert len(sessions) == 4
-    for session in sessions:
+@pytest.fixture(scope="module")
+def sessions(folder) -> list[tuple[str, str, str]]:
+    """Of the worked example's commands: the subcommand, what it prints in ``folder``, what the README shows."""
+    found = []
+    for session in blocks("console"):
         command, _, shown = session.removeprefix("$ ").partition("\n")
         words = quicker(command).split()
         assert words[0] == "mip2mcu"
         call = [sys.executable, "-m", *words]
         done = subprocess.run(call, cwd=folder, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
-        printed, expected = first_words(done.stdout), first_words(shown)
-        if words[1] == "inspect":  # rows are in order of time, which another network may change
+        found.append((words[1], done.stdout, shown))
+    return found
+
+
+def test_the_worked_example_prints_what_the_readme_shows(sessions):
+    assert len(sessions) == 4
+    for subcommand, output, shown in sessions:
+        printed, expected = first_words(output), first_words(shown)
+        if subcommand == "inspect":  # rows are in order of time, which another network may change
             printed, expected = sorted(printed), sorted(expected)
         assert printed == expected
 
@@ -62,6 +70,7 @@ def test_the_python_examples_run(folder, code):
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.usefixtures("sessions")
 def test_the_five_lines_of_firmware_compile_against_the_exported_files(folder):
     code = next(block for block in blocks("c") if "digits_predict" in block)
     body = code.partition('#include "digits.h"')[2]
