@@ -249,35 +249,35 @@ def test_a_flipped_bit_in_straight_line_code_is_noticed_faults_or_changes_no_res
     assert noticed > 40
 
 
+def in_code(network, target):
+    """The export whose weights all stand in code, and where their signs stand in its text."""
+    require_compiler(TARGETS[target].compiler)
+    entry = generate(network, target, "model", layout="unrolled")
+    return entry, [found.start() for found in re.finditer(r"[+-](?==? (\(\w+\))?value)", entry.files["model.c"])]
+
+
+def selftest_with_other_sign(entry, network, at, folder):
+    """What the selftest says on the target's core when the sign at ``at`` is the other one."""
+    row, text = entry.target, entry.files["model.c"]
+    files = {**entry.files, "model.c": text[:at] + ("-" if text[at] == "+" else "+") + text[at + 1 :]}
+    program = build(
+        files, folder, network=network, name="model", target=row, core=core_for(row), toolchain=find_toolchain(row)
+    )
+    return Harness(program, find_runner(program.core)).selftest()
+
+
 @pytest.mark.parametrize("target", CORES)
 def test_a_weight_with_another_sign_in_straight_line_code_fails_the_selftest_of_every_core(target, tmp_path):
-    row, core, network = TARGETS[target], core_for(TARGETS[target]), coded()
-    require_compiler(row.compiler)
-    entry = generate(network, target, "model", layout="unrolled")
-    text = entry.files["model.c"]
-    places = [found.start() for found in re.finditer(r"[+-](?==? (\(\w+\))?value)", text)]
-    at = places[len(places) // 2]
-    changed = text[:at] + ("-" if text[at] == "+" else "+") + text[at + 1 :]
-    program = build(
-        {**entry.files, "model.c": changed}, tmp_path, network=network, name="model", target=row, core=core,
-        toolchain=find_toolchain(row),
-    )  # fmt: skip
-    assert Harness(program, find_runner(program.core)).selftest() == -1
+    network = coded()
+    entry, places = in_code(network, target)
+    assert selftest_with_other_sign(entry, network, places[len(places) // 2], tmp_path) == -1
 
 
 @pytest.mark.parametrize("target", ["cortex-m0", "avr"])
 def test_a_weight_with_another_sign_in_a_deep_layer_fails_the_selftest(target, tmp_path):
-    row, core, network = TARGETS[target], core_for(TARGETS[target]), pairs()
-    require_compiler(row.compiler)
-    entry = generate(network, target, "model", layout="unrolled")
-    text = entry.files["model.c"]
-    places = [found.start() for found in re.finditer(r"[+-](?==? (\(\w+\))?value)", text)]
-    deep = [at for at in places if at > text.index("layer1_part0(")]
+    network = pairs()
+    entry, places = in_code(network, target)
+    deep = [at for at in places if at > entry.files["model.c"].index("layer1_part0(")]
     assert len(deep) == np.count_nonzero(network.layers[1].weights) + np.count_nonzero(network.layers[2].weights)
     for at in deep[:: len(deep) // 4]:
-        changed = text[:at] + ("-" if text[at] == "+" else "+") + text[at + 1 :]
-        program = build(
-            {**entry.files, "model.c": changed}, tmp_path, network=network, name="model", target=row, core=core,
-            toolchain=find_toolchain(row),
-        )  # fmt: skip
-        assert Harness(program, find_runner(program.core)).selftest() == -1
+        assert selftest_with_other_sign(entry, network, at, tmp_path) == -1

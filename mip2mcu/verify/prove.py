@@ -32,7 +32,7 @@ PROOF_SECONDS = 1800
 """Longest that one analysis may take."""
 
 PARTS = {"inference": "proof_main.c", "selftest": "proof_selftest.c"}
-"""What is analysed for itself, and its driver. A selftest's text is the same for every layout of a model's layers."""
+"""What is analysed for itself, and its driver. A selftest's text is the same for all layouts with weights in tables."""
 _MODEL_HEADER = "proved_model.h"
 _PROPERTIES = "properties.csv"
 _CALL_OF_LAYER = re.compile(r"\blayer\d+_\w+\(")
