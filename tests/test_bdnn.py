@@ -273,6 +273,14 @@ def test_batches_are_consecutive_or_drawn_and_validation_rows_are_kept_apart():
     assert validation_rows(reduce(CROSS, WeightDomain(1)), 0).sum() == 2
 
 
+def within_reach(row, budget):
+    """Rows in 0..7 that differ from ``row`` by at most (1, 2, 0), in at most ``budget`` features."""
+    near = itertools.product(
+        *(range(max(0, v - r), min(7, v + r) + 1) for v, r in zip(row, (1, 2, 0), strict=True))
+    )
+    return [move for move in near if budget is None or sum(a != b for a, b in zip(move, row, strict=True)) <= budget]
+
+
 @pytest.mark.parametrize("budget", [None, 1])
 def test_a_held_row_keeps_its_pattern_under_every_change(budget):
     rng = np.random.default_rng(3)
@@ -285,14 +293,7 @@ def test_a_held_row_keeps_its_pattern_under_every_change(budget):
         sums = network.sums(reduction.rows, 0)
         held = sets.held(network.weights[0], sums, np.ones(len(sums), dtype=bool))
         for k, row in enumerate(reduction.rows):
-            near = [
-                move
-                for move in itertools.product(
-                    *(range(max(0, v - r), min(7, v + r) + 1) for v, r in zip(row, (1, 2, 0), strict=True))
-                )
-                if budget is None or sum(a != b for a, b in zip(move, row, strict=True)) <= budget
-            ]
-            same = ((network.sums(np.array(near), 0) >= 0) == (sums[k] >= 0)).all()
+            same = ((network.sums(np.array(within_reach(row, budget)), 0) >= 0) == (sums[k] >= 0)).all()
             assert bool(held[k]) == bool(same)
             found.add(bool(same))
     assert found == {True, False}
@@ -306,13 +307,7 @@ def test_moved_rows_have_the_largest_and_the_smallest_sums_within_reach(budget):
     sets = robust_sets(chosen, reduction, np.array([1, 2, 0]), budget)
     up, weights = rng.random(len(reduction.rows)) < 0.5, np.array([2, -1, 1])
     for k, (row, moved) in enumerate(zip(reduction.rows, sets.moved(reduction.rows, weights, up), strict=True)):
-        near = [
-            move
-            for move in itertools.product(
-                *(range(max(0, v - r), min(7, v + r) + 1) for v, r in zip(row, (1, 2, 0), strict=True))
-            )
-            if budget is None or sum(a != b for a, b in zip(move, row, strict=True)) <= budget
-        ]
+        near = within_reach(row, budget)
         assert tuple(moved) in near
         assert moved @ weights == (max if up[k] else min)(np.array(near) @ weights)
 
