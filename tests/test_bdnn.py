@@ -1,6 +1,7 @@
 """BDNN: the program against exhaustive search, 0/1 and +1/-1 units, scaling, data splitting, robust sets, refusals."""
 
 import itertools
+import re
 import sys
 from importlib.util import find_spec
 
@@ -12,7 +13,8 @@ from hypothesis import strategies as st
 from mip2mcu.certify import certify
 from mip2mcu.dataset import Dataset
 from mip2mcu.errors import UsageError
-from mip2mcu.mip.solver import Solver
+from mip2mcu.mip.solver import Solver, no_solve
+from mip2mcu.progress import never, silent
 from mip2mcu.train import bdnn, bdnn_scaling, train
 from mip2mcu.train.bdnn import Bdnn, Plan
 from mip2mcu.train.bdnn_model import build_model, cost, place, sign_bias, zero_one_bias
@@ -22,6 +24,7 @@ from mip2mcu.train.reduction import WeightDomain, reduce
 from mip2mcu.train.robust_set import robust_reduction, robust_sets
 from mip2mcu.train.sign_network import SignNetwork
 from mip2mcu.train.splitting import Subsets, batch, validation_rows
+from mip2mcu.train.trained import settled
 from tests.conftest import require
 from tests.training import compare_with_golden
 
@@ -60,12 +63,43 @@ def test_the_optimum_is_that_of_exhaustive_search(hidden, weights):
     assert trained.report.solves[0].exact == trained.report.rows - trained.report.correct
 
 
+@pytest.mark.parametrize("options", [{}, {"weights": "binary"}, {"weights": "continuous"}, {"robust_radius": (1,)}])
+def test_few_rows_have_the_optimum_of_all(options):
+    whole = train(CROSS, Bdnn((2,), **options), node_limit=100_000)
+    lazy = train(CROSS, Bdnn((2,), batches="lazy", batch_rows=2, **options), node_limit=100_000)
+    assert whole.report.status == lazy.report.status == "optimal"
+    assert whole.report.solves[0].exact == lazy.report.solves[0].exact
+
+
+def test_lazy_batches_prove_an_optimum_by_few_of_the_rows():
+    rows = np.array([(a, b) for a in range(30) for b in range(30)])
+    data = Dataset.from_arrays(rows, (rows.sum(axis=1) >= 25) & (rows[:, 0] >= 10), input_range=(0, 29))
+    job = Bdnn((2,), batches="lazy", batch_rows=8).job(data, Solver(node_limit=10_000), silent, never)
+    weights, bias = (np.zeros((2, 2), dtype=int), np.zeros((1, 2), dtype=int)), (np.zeros(2, int), np.zeros(1, int))
+    constant = SignNetwork(weights, bias)
+    network, record, note = job.lazy(constant, settled(no_solve("bits", job.solver), job.cost(constant)))
+    assert (record.status, record.exact, record.bound) == ("optimal", 0, 0.0)
+    assert (job.finished(network, record).network.predict(data.inputs) == data.labels).all()
+    solved, programs = (int(word) for word in re.match(r"lazy samples: (\d+) of 900 .* into (\d+) pro", note).groups())
+    assert programs > 1 and solved < 200
+
+
+def test_a_bound_for_few_rows_is_one_for_all():
+    rng = np.random.default_rng(1)
+    data = Dataset.from_arrays(rng.integers(0, 6, (40, 3)), rng.integers(0, 2, 40), input_range=(0, 5))
+    trained = train(data, Bdnn((2,), batches="lazy", batch_rows=10), node_limit=1)
+    record = trained.report.solves[0]
+    assert record.status == "node limit" and record.bound <= record.exact
+    assert record.exact == trained.report.rows - trained.report.correct
+    assert record.exact <= Bdnn((2,)).start(data, Solver(node_limit=1)).report.solves[0].exact
+
+
 @pytest.mark.parametrize("method", ["local", "splitting"])
 def test_the_heuristics_are_never_worse_than_their_start(method):
     require(find_spec("sklearn"), "scikit-learn is not installed")
     rng = np.random.default_rng(1)
     data = Dataset.from_arrays(rng.integers(0, 6, (40, 3)), rng.integers(0, 2, 40), input_range=(0, 5))
-    option = Bdnn((2,), method=method, splits=4, batch_size=16, restarts=2)
+    option = Bdnn((2,), method=method, splits=4, batch_rows=16, restarts=2)
     start = option.start(data, Solver(node_limit=200))
     trained = option.fit(data, Solver(node_limit=200), start=start)
     if method == "local":
@@ -382,7 +416,9 @@ def test_the_program_of_three_rows_reads_as_the_formulation_says(update_golden):
         ({"robust_radius": (-1,)}, "a robust radius of -1 is not possible"),
         ({"robust_radius": (0.5,)}, "robust radii \\(0.5,\\) are not possible: give whole numbers"),
         ({"robust_radius": (2**31,)}, "a robust radius of 2147483648 is not possible: raw integers have at most 32"),
-        ({"batch_size": 0}, "batch_size 0 is not possible"),
+        ({"batch_rows": 0}, "batch_rows 0 is not possible"),
+        ({"batches": "averaging"}, "batches 'averaging' is unknown, choose one of none, lazy"),
+        ({"batches": "lazy", "method": "local"}, "parts of the exact program, not of the method local: leave one"),
         ({"robust_features": 0}, "0 features that are off are not possible"),
         ({"weights": "continuous", "weight_bound": 3}, "continuous weights lie in -1..1"),
         ({"weights": "ternary"}, "weights 'ternary' are unknown, choose integer, binary or continuous"),

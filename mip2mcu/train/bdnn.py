@@ -2,7 +2,7 @@
 
 The program is `mip2mcu.train.bdnn_model`; here it is solved in three ways, each from a complete start, or replaced:
 
-    exact       branch and bound on all rows
+    exact       branch and bound on all rows, or on few rows to which those are added that are violated (lazy batches)
     local       one layer at a time, the others fixed, in turn until none improves; restarts with random outer layers
     splitting   `mip2mcu.train.splitting`: rows share activation patterns, subsets are split where the loss is
     committee   `mip2mcu.train.committee`: no program; units for random draws of the rows vote
@@ -28,12 +28,23 @@ from mip2mcu.mip.pieces import program_size
 from mip2mcu.mip.solver import Solve, Solver, no_solve, solve
 from mip2mcu.progress import Listener, Stop, never, silent
 from mip2mcu.ranges import IntArray
-from mip2mcu.train.bdnn_model import Plan, build_model, cost, place, read, right_rows, sign_bias, zero_one_bias
+from mip2mcu.train.bdnn_model import (
+    Plan,
+    build_model,
+    cost,
+    place,
+    read,
+    right_rows,
+    row_costs,
+    sign_bias,
+    zero_one_bias,
+)
 from mip2mcu.train.bdnn_scaling import ScaledNetwork, scaled_network
 from mip2mcu.train.best_response import Engine
 from mip2mcu.train.clock import Clock
 from mip2mcu.train.committee import certain_rows, committee
 from mip2mcu.train.goal import Goal
+from mip2mcu.train.lazy_samples import ROUND_SHARE, first_rows, rows_note, violated_rows
 from mip2mcu.train.reduction import Reduction, WeightDomain, reduce, weight_domain
 from mip2mcu.train.robust_set import RobustSets, robust_reduction, robust_sets
 from mip2mcu.train.sign_network import SignNetwork, as_network, from_network
@@ -42,6 +53,7 @@ from mip2mcu.train.splitting import Subsets, batch, validation_rows
 from mip2mcu.train.trained import Trained, flat_options, report_on, settled
 
 METHODS = ("exact", "local", "splitting", "committee")
+BATCHES = ("none", "lazy")
 MODEL_ENTRIES = 1_000_000
 """Most matrix entries of a program that goes to branch and bound."""
 START_SHARE = 0.5
@@ -64,7 +76,9 @@ class Bdnn:
     robust_radius  raw units that every feature, or each feature of a list, may be off without changing an activation;
                    members of a committee are fitted to rows that are off by so much, and may differ as before
     robust_features  most features that are off at a time; None: all
-    batch_size, splits, purity, random_batch   of data splitting
+    batches        "lazy": the exact program on few rows, to which those are added that its answer gets wrong; "none"
+    batch_rows     rows that are added at once, and rows of a batch of data splitting
+    splits, purity, random_batch   of data splitting
     restarts       random starts of the local search
     """
 
@@ -75,7 +89,8 @@ class Bdnn:
     method: str = "exact"
     robust_radius: tuple[int, ...] = ()
     robust_features: int | None = None
-    batch_size: int = 64
+    batches: str = "none"
+    batch_rows: int = 64
     splits: int = 20
     purity: bool = False
     random_batch: bool = True
@@ -95,6 +110,7 @@ class Bdnn:
         for option, value, choices in (
             ("thresholds", self.thresholds, ("unit", "layer")),
             ("method", self.method, METHODS),
+            ("batches", self.batches, BATCHES),
         ):
             if value not in choices:
                 raise UsageError(f"{option} {value!r} is unknown, choose one of {', '.join(choices)}")
@@ -107,11 +123,15 @@ class Bdnn:
                 f"a robust radius of {max(self.robust_radius)} is not possible: raw integers have at most 32 bits, "
                 f"give at most {RADIUS_LIMIT}"
             )
-        for option, count in (("batch_size", self.batch_size), ("splits", self.splits), ("restarts", self.restarts)):
+        for option, count in (("batch_rows", self.batch_rows), ("splits", self.splits), ("restarts", self.restarts)):
             if count < 1:
                 raise UsageError(f"{option} {count} is not possible: give at least 1")
         if self.robust_features is not None and self.robust_features < 1:
             raise UsageError(f"{self.robust_features} features that are off are not possible: give at least 1")
+        if self.batches == "lazy" and self.method != "exact":
+            raise UsageError(
+                f"lazy batches are parts of the exact program, not of the method {self.method}: leave one of them out"
+            )
         if self.method == "committee" and len(self.hidden) > 1:
             raise UsageError("a committee knows no second hidden layer: choose the method local, or leave it out")
         _ = self.domain
@@ -159,7 +179,8 @@ class Bdnn:
             return first
         job = self.job(dataset, solver, listener, stop)
         network = from_network(first.network, job.reduction)
-        return job.finished(*getattr(job, self.method)(network, before))
+        solved = job.lazy if self.batches == "lazy" else getattr(job, self.method)
+        return job.finished(*solved(network, before))
 
     def job(self, dataset: Dataset, solver: Solver, listener: Listener, stop: Stop) -> BdnnJob:
         """The steps of a training; its time starts now."""
@@ -217,6 +238,10 @@ class BdnnJob:
     def cost(self, network: SignNetwork) -> int:
         """The exact objective on all rows."""
         return cost(network, self.reduction, self.sets)
+
+    def _row_costs(self, network: SignNetwork) -> IntArray:
+        """Each distinct row's share of it."""
+        return row_costs(network, self.reduction, self.sets)
 
     def left(self) -> float | None:
         """Seconds that are left; None without a limit."""
@@ -298,6 +323,38 @@ class BdnnJob:
             return network, before
         return self._better(network, self._read(model, plan), record, before)
 
+    def lazy(self, network: SignNetwork, before: Solve) -> tuple[SignNetwork, Solve, str]:
+        """Branch and bound on few rows, to which those are added that cost something, until none is left.
+
+        No row's share of the objective is negative, so a bound for some rows holds for all.
+        """
+        count, best, last, bound, programs = self.options.batch_rows, network, before, before.bound or 0.0, 0
+        known, solved = first_rows(self._row_costs(network), count, self.solver.seed), 0
+        grows = not known.all()
+        while not self.over():
+            rows = np.flatnonzero(known)
+            plan = self.plan(np.arange(len(rows)), rows)
+            if not self._worth(plan):
+                break
+            model, left = build_model(plan), self.left()
+            place(model, plan, network if self.continuous else best)
+            try:
+                record = self._solve(model, left and left * (ROUND_SHARE if grows else 1.0), start=True)
+            except NoSolutionError:
+                break
+            found = self._read(model, plan)
+            best, bound = min(best, found, key=self.cost), max(bound, record.bound or 0.0)
+            programs, solved = programs + 1, len(rows)
+            last = replace(record, seconds=last.seconds + record.seconds, nodes=last.nodes + record.nodes, bound=bound)
+            added = violated_rows(self._row_costs(found), known, count)
+            known[added] = True
+            if bound >= self.cost(best) or (not len(added) and (not grows or left is None)):
+                break
+            grows = len(added) > 0
+        if last.status == "optimal":  # for the rows that are known
+            last = replace(last, status="node limit" if self.solver.time_limit is None else "time limit")
+        return best, settled(last, self.cost(best)), rows_note(solved, len(known), programs)
+
     def local(self, network: SignNetwork, before: Solve) -> tuple[SignNetwork, Solve]:
         """One layer at a time until none improves; then again from random outer layers, the best of all is kept."""
         plan = self.plan(np.arange(len(self.reduction.rows)))
@@ -367,7 +424,7 @@ class BdnnJob:
             if self.over() or not subsets.split(loss):
                 break
             chosen = batch(
-                np.arange(len(solved)), self.options.batch_size, number, rng if self.options.random_batch else None
+                np.arange(len(solved)), self.options.batch_rows, number, rng if self.options.random_batch else None
             )
             plan = self.plan(subsets.of_row[chosen], solved[chosen])
             if not self._has_time_for(plan):
@@ -429,12 +486,12 @@ class BdnnJob:
             tuple(sign_bias(w, b, depth) for depth, (w, b) in enumerate(zip(weights, bias, strict=True))),
         )
 
-    def finished(self, network: SignNetwork, record: Solve) -> Trained:
-        """The network on all inputs, and the report."""
+    def finished(self, network: SignNetwork, record: Solve, *notes: str) -> Trained:
+        """The network on all inputs, and the report with ``notes``."""
         made = as_network(network, self.reduction, self.dataset)
         options = flat_options(self.options)
         report = report_on(made, self.dataset, self.options.name, options, [record], time.monotonic() - self.began)
-        return Trained(made, replace(report, notes=self._notes(network)))
+        return Trained(made, replace(report, notes=(*notes, *self._notes(network))))
 
     def _notes(self, network: SignNetwork) -> tuple[str, ...]:
         notes = []

@@ -325,15 +325,20 @@ def right_rows(network: SignNetwork, reduction: Reduction) -> BoolArray:
 
 
 def cost(network: SignNetwork, reduction: Reduction, sets: RobustSets | None) -> int:
-    """The program's objective in exact integers: output bits that differ, and rows that are not held."""
+    """The program's objective in exact integers."""
+    return int(row_costs(network, reduction, sets).sum())
+
+
+def row_costs(network: SignNetwork, reduction: Reduction, sets: RobustSets | None) -> IntArray:
+    """(k,): each row's share of the objective: output bits that differ, and samples that are not held."""
     bits, counts = output_bits(network, reduction), reduction.counts
     wanted = counts[:, :1] if bits.shape[1] == 1 else counts
     samples = counts.sum(axis=1)
-    total = int(np.where(bits == 1, samples[:, None] - wanted, wanted).sum())
+    costs = np.where(bits == 1, samples[:, None] - wanted, wanted).sum(axis=1)
     if sets is not None:
         held = sets.held(network.weights[0], network.sums(reduction.rows, 0), right_rows(network, reduction))
-        total += int((samples - counts.max(axis=1) * held).sum())
-    return total
+        costs = costs + samples - counts.max(axis=1) * held
+    return np.asarray(costs, dtype=np.int64)
 
 
 def read(model: pyo.ConcreteModel, plan: Plan) -> tuple[list[np.ndarray], list[np.ndarray]]:

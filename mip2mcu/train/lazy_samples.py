@@ -78,6 +78,7 @@ class _State:
     best    the best network on all rows
     known   (k,): rows that are in the program
     grows   rows have been added since the last program
+    solved  how many rows went into the last program
     bounds  of each stage, on all rows
     """
 
@@ -88,6 +89,7 @@ class _State:
     known: BoolArray = field(init=False)
     grows: bool = field(init=False)
     rounds: int = 0
+    solved: int = 0
     bounds: dict[str, float] = field(default_factory=dict)
     latest: dict[str, Solve] = field(default_factory=dict)
     ended: bool = False
@@ -132,11 +134,11 @@ class _State:
     def take(self, answer: Found) -> None:
         """Take the answer to the known rows, and add those that it violates."""
         self.rounds += 1
+        self.solved = int(self.known.sum())
         self.note(answer.solves)
         self.consider(answer.network)
-        loss = np.where(self.known, 0, row_losses(answer.network, self.reduction, self.goal))
-        worst = np.argsort(-loss, kind="stable")[: self.formulation.batch_rows]
-        added = worst[loss[worst] > 0]
+        loss = row_losses(answer.network, self.reduction, self.goal)
+        added = violated_rows(loss, self.known, self.formulation.batch_rows)
         self.known[added] = True
         grew, self.grows = self.grows, len(added) > 0
         self.ended = not self.grows and (not grew or self.solver.time_limit is None)
@@ -145,10 +147,7 @@ class _State:
         """What was done, for people."""
         if not self.rounds and self.finished:
             return "lazy samples: the first network is good enough on all rows, so no program was needed"
-        if not self.rounds:
-            return "lazy samples: no program was solved within the limits, the network is that of best responses"
-        rows = f"{self.known.sum():,} of {len(self.known):,} distinct rows"
-        return f"lazy samples: {rows} went into {self.rounds} programs, one after another"
+        return rows_note(self.solved, len(self.known), self.rounds)
 
     def records(self) -> list[Solve]:
         """One record a stage, for all rows."""
@@ -177,6 +176,21 @@ def first_rows(loss: IntArray, count: int, seed: int) -> BoolArray:
     others = np.random.default_rng(seed).permutation(np.flatnonzero(~known))
     known[others[: count - known.sum()]] = True
     return known
+
+
+def violated_rows(loss: IntArray, known: BoolArray, count: int) -> IntArray:
+    """At most ``count`` rows that have a ``loss`` (k,) and are not ``known`` (k,), those with the largest first."""
+    unknown = np.where(known, 0, loss)
+    worst = np.argsort(-unknown, kind="stable")[:count]
+    return worst[unknown[worst] > 0]
+
+
+def rows_note(solved: int, rows: int, programs: int) -> str:
+    """How many of all distinct ``rows`` were solved for, for people."""
+    if not programs:
+        return "lazy samples: no program was solved within the limits, the network is that of best responses"
+    named = "1 program" if programs == 1 else f"{programs} programs, one after another"
+    return f"lazy samples: {solved:,} of {rows:,} distinct rows went into {named}"
 
 
 # ---- tasks ---------------------------------------------------------------------------------------------------------
