@@ -156,9 +156,7 @@ def _name_from(model: str) -> str:
 @TARGET
 @click.option("--data", type=click.Path(), help="Compare on all rows of this CSV or NPZ too.")
 @LABEL
-@click.option(
-    "--vectors", default=10_000, show_default=True, type=click.IntRange(1), help="Generated vectors beside the data."
-)
+@click.option("--vectors", default=10_000, show_default=True, help="Generated vectors beside the data.")
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(0), help="Of the random vectors.")
 @click.option("--source", type=click.Path(file_okay=False), help="Verify the exported C in this folder.")
 @click.option("--name", help="Name that the C in --source was exported with.  [default: the model's file name]")

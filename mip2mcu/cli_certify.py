@@ -71,6 +71,10 @@ def certify_command(
     wanted = None if radii is None else numbers(radii, "--radii", "0,1,2,5")
     if wanted is not None and (min(wanted) < 0 or list(wanted) != sorted(set(wanted))):
         raise UsageError(f"--radii {radii!r} must ascend from 0 or more, such as 0,1,2,5")
+    if wanted is not None and limit is not None and wanted[-1] > limit:
+        raise UsageError(
+            f"--radii {wanted[-1]} lies beyond --limit {limit}: nothing is searched there, drop it or raise --limit"
+        )
     network = Network.load(model)
     dataset = Dataset.read(data, label=label, like=network)
     if rows is not None:
@@ -120,10 +124,11 @@ def _as_text(certificate: Certificate, radii: tuple[int, ...] | None) -> str:
     shares = [(r, certificate.certified(r) / count, certificate.unbroken(r) / count) for r in shown]
     cells = [[f"{r:,}", console.percent(safe), console.percent(unbroken)] for r, safe, unbroken in shares]
     header = ["radius", "certified", "not broken"]
+    larger = "" if certificate.limit is None else f", or proved larger than the limit {certificate.limit:,},"
     return "\n".join(
         [
             f"{console.counted(count, 'row')}, {certificate.right} right; "
-            f"the smallest change is known for {certificate.exact} of them",
+            f"the smallest change is known{larger} for {certificate.exact} of them",
             f"norm {certificate.norm}: {NORMS[certificate.norm].meaning}",
             "",
             console.table(header, cells, left=0),

@@ -44,6 +44,10 @@ def say(as_json: bool) -> Callable[[str], None]:
     return (lambda _: None) if as_json else click.echo
 
 
+BYTES_LIMIT = 2**40
+"""Most bytes that an option takes."""
+
+
 class Bytes(click.ParamType):
     """A number of bytes: 4096, or 4k for 4 times 1024."""
 
@@ -53,8 +57,10 @@ class Bytes(click.ParamType):
         """The number; fails on anything else."""
         text = str(value).strip().lower()
         digits, factor = (text[:-1], 1024) if text.endswith("k") else (text, 1)
-        if not (digits.isascii() and digits.isdecimal() and len(digits) < 12):
+        if not (digits.isascii() and digits.isdecimal()):
             self.fail(f"{value!r} is no number of bytes such as 4096 or 4k", param, ctx)
+        if len(digits) > len(str(BYTES_LIMIT)) or int(digits) * factor > BYTES_LIMIT:
+            self.fail(f"{value!r} is too large: give at most {BYTES_LIMIT} bytes", param, ctx)
         return int(digits) * factor
 
 

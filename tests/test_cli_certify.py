@@ -33,6 +33,11 @@ def test_a_table_of_radii_is_printed(folder):
     assert "    30     0.00 %      0.00 %" in result.output
 
 
+def test_rows_that_are_safe_up_to_the_limit_are_told_as_such(folder):
+    result = certify(folder, "--node-limit", "100", "--limit", "1", "--radii", "0,1")
+    assert "the smallest change is known, or proved larger than the limit 1, for 10 of them" in result.output
+
+
 def test_json_report_and_plot_say_the_same(folder):
     result = certify(
         folder, "--node-limit", "100", "--json", "--report", str(folder / "r.json"), "--plot", str(folder / "p.svg")
@@ -50,6 +55,10 @@ def test_json_report_and_plot_say_the_same(folder):
     [
         (("--limit", "0"), "Error: a largest radius of 0 is not possible: give a whole number of at least 1\n"),
         (("--radii", "3,1"), "Error: --radii '3,1' must ascend from 0 or more, such as 0,1,2,5\n"),
+        (
+            ("--limit", "2", "--radii", "1,5"),
+            "Error: --radii 5 lies beyond --limit 2: nothing is searched there, drop it or raise --limit\n",
+        ),
         (("--time-limit", "-1"), "Error: a time limit of -1.0 seconds is not possible: give 0 or more\n"),
     ],
 )

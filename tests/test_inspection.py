@@ -175,6 +175,13 @@ def test_sizes_that_are_none_are_refused(size, model):
     assert run("export", model, f"--max-flash={size}").exit_code == 2
 
 
+def test_sizes_beyond_what_is_taken_name_the_largest(model):
+    for size in ("9" * 23, "1099511627777", "1073741825k"):
+        result = run("export", model, f"--max-ram={size}")
+        assert result.exit_code == 2
+        assert f"'{size}' is too large: give at most 1099511627776 bytes" in result.output
+
+
 def test_sizes_may_be_given_in_units_of_1024(model, tmp_path):
     assert run("export", model, "--out", tmp_path / "c", "--max-flash", "8k", "--max-ram", "1K").exit_code == 0
 

@@ -196,6 +196,13 @@ def test_impossible_limits_are_refused():
             Solver(**fields)
 
 
+def test_a_node_limit_beyond_32_bits_names_the_range():
+    message = "a node limit of 2147483648 is not possible: give a number of 0..2147483647"
+    with pytest.raises(UsageError, match=message):
+        Solver(node_limit=2**31)
+    check_solver(Solver(node_limit=2**31 - 1))
+
+
 def installed(name):
     try:
         check_solver(Solver(name))

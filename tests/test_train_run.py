@@ -276,7 +276,7 @@ def test_every_registered_formulation_builds_starts_and_fits():
 
 def test_options_may_come_in_the_formulation_or_by_name():
     assert formulation_named("linear", {"weight_bound": 7}) == Linear(weight_bound=7)
-    assert formulation_named("inn", {"hidden": [3]}) == Inn(hidden=(3,))
+    assert formulation_named("inn", {"hidden": [3]}) == formulation_named("inn", {"hidden": 3}) == Inn(hidden=(3,))
     with pytest.raises(UsageError, match="options are given twice"):
         train(THREE, Linear(), options={"weight_bound": 7})
 

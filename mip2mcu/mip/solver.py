@@ -94,10 +94,8 @@ class Solver:
             raise UsageError(
                 f"a time limit of {self.time_limit} seconds is not possible: give 0 or more"
             )
-        if self.node_limit is not None and self.node_limit < 0:
-            raise UsageError(
-                f"a node limit of {self.node_limit} is not possible: give a number of at least 0"
-            )
+        if self.node_limit is not None and not 0 <= self.node_limit < 2**31:
+            raise UsageError(f"a node limit of {self.node_limit} is not possible: give a number of 0..{2**31 - 1}")
         if not 0 <= self.seed < 2**31:
             raise UsageError(f"a seed of {self.seed} is not possible: give a number of 0..{2**31 - 1}")
         if self.threads < 1:

@@ -55,17 +55,24 @@ DEFAULT_TIME_LIMIT = 60.0
 
 
 def formulation_named(name: str, options: Mapping[str, Any] | None = None) -> Formulation:
-    """The formulation ``name`` with ``options``; raises `UsageError` for an unknown name or option."""
+    """The formulation ``name`` with ``options``; raises `UsageError` for an unknown name or option.
+
+    Where an option takes several whole numbers, a single one stands for itself: ``hidden=2`` is ``hidden=(2,)``.
+    """
     if name not in FORMULATIONS:
         raise UsageError(f"formulation {name!r} is unknown, choose one of {', '.join(FORMULATIONS)}")
     options_class = FORMULATIONS[name].options
     known = {field.name: str(field.type) for field in fields(options_class)}  # type: ignore[arg-type]
-    for option, value in (options or {}).items():
+    given = {
+        option: (value,) if type(value) is int and known.get(option) == "tuple[int, ...]" else value
+        for option, value in (options or {}).items()
+    }
+    for option, value in given.items():
         if option not in known:
             raise UsageError(f"formulation {name!r} has no option {option!r}, only {', '.join(known)}")
         if not _fits(value, known[option]):
             raise UsageError(f"option {option!r} cannot take {value!r}: it wants {_WANTED[known[option]]}")
-    return options_class(**(options or {}))
+    return options_class(**given)
 
 
 _WANTED = {

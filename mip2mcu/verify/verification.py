@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from mip2mcu.dataset import Dataset
 
 DEFAULT_VECTORS = 10_000
+MOST_VECTORS = 10**10
+"""Of one verification: a thousand times what `make nightly` compares."""
 _MOST_EFFORT = 4.0
 """Of the search for vectors, where that for `DEFAULT_VECTORS` is 1."""
 SANITIZERS = ("-fsanitize=address,undefined", "-fno-sanitize-recover=all")
@@ -78,8 +80,8 @@ class Subject:
     _counted: dict[object, Mapping[str, Cost]] = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:
-        if self.vectors < 1:
-            raise UsageError(f"{self.vectors} vectors cannot be compared: ask for 1 or more")
+        if not 1 <= self.vectors <= MOST_VECTORS:
+            raise UsageError(f"{self.vectors} vectors cannot be compared: ask for 1..{MOST_VECTORS}")
 
     @cached_property
     def inputs(self) -> IntArray | None:
