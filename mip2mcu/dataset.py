@@ -39,6 +39,8 @@ PLAIN_CLASSES = 20
 """So many classes or fewer are believed, whatever the labels look like."""
 
 _INTEGER = re.compile(r"-?[0-9]{1,15}")
+_FIT_DATA = "quantize the data or widen input_range"
+_FIT_MODEL = "correct the row, or make the model anew with a wider --input-range"
 
 
 class Fitted(Protocol):
@@ -92,19 +94,11 @@ class Dataset:
         if len(self.labels) and not UNKNOWN_LABEL <= self.labels.min() <= self.labels.max() < len(self.classes):
             reach = f"{self.labels.min()}..{self.labels.max()}"
             raise DatasetError(f"labels reach {reach}, expected class indices below {len(self.classes)}")
-        if len(self.input_low) and (self.input_low.min() < -INPUT_LIMIT or self.input_high.max() > INPUT_LIMIT):
-            raise DatasetError(
-                f"input_range reaches {self.input_low.min()}..{self.input_high.max()}, inputs are at most "
-                f"{INPUT_LIMIT} in magnitude: quantize the data"
-            )
-        if (self.input_low > self.input_high).any():
-            raise DatasetError("an input_range has its lower end above its upper end: give (least, most)")
-        outside = np.argwhere((self.inputs < self.input_low) | (self.inputs > self.input_high))
-        if len(outside):
-            k, i = outside[0]
+        _check_ends(self.input_low, self.input_high)
+        for k, i in _outside(self.inputs, self.input_low, self.input_high):
             raise DatasetError(
                 f"feature {i} has value {self.inputs[k, i]} in row {k}, outside input_range "
-                f"{self.input_low[i]}..{self.input_high[i]}: quantize the data or widen input_range"
+                f"{self.input_low[i]}..{self.input_high[i]}: {_FIT_DATA}"
             )
 
     @property
@@ -297,14 +291,21 @@ def _quantized(
 
 def _plain(table: Table, classes: tuple[str, ...], low: int, high: int) -> Dataset:
     """Integers as they are: every column must hold whole numbers within the declared range."""
-    count = len(table.columns)
-    return _integers(table, classes, np.full(count, low), np.full(count, high))
+    lows, highs = np.full(len(table.columns), low), np.full(len(table.columns), high)
+    _check_ends(lows, highs)
+    return _integers(table, classes, lows, highs, way_out=_FIT_DATA)
 
 
-def _integers(table: Table, classes: tuple[str, ...], low: IntArray, high: IntArray) -> Dataset:
+def _integers(table: Table, classes: tuple[str, ...], low: IntArray, high: IntArray, *, way_out: str) -> Dataset:
     columns = [whole_column(name, column) for name, column in zip(table.names, table.columns, strict=True)]
+    inputs = np.stack(columns, axis=1)
+    for k, i in _outside(inputs, low, high):
+        raise DatasetError(
+            f"column {table.names[i]!r} holds {table.columns[i][k]} in data row {table.number(k)}, outside input_range "
+            f"{low[i]}..{high[i]}: {way_out}"
+        )
     return Dataset(
-        inputs=np.stack(columns, axis=1),
+        inputs=inputs,
         labels=_table_labels(table, classes),
         classes=classes,
         input_low=low,
@@ -322,12 +323,31 @@ def _like(table: Table, like: Fitted) -> Dataset:
     """A table whose columns are the features of ``like``, in its codings and classes."""
     if like.quantizer is None:
         if len(table.columns) != len(like.input_low):
+            label = table.label
+            beside = "" if label is None else f" beside its label column {label[:60]!r}"
+            column = "" if label is None else " and a label column, the last one or named with --label"
             raise DatasetError(
-                f"{table.source} has {len(table.columns)} features a row, the model expects {len(like.input_low)}"
+                f"{table.source} has {len(table.columns)} features a row{beside}, the model expects "
+                f"{len(like.input_low)}: give those that it was trained on{column}"
             )
-        return _integers(table, like.classes, like.input_low, like.input_high)
+        return _integers(table, like.classes, like.input_low, like.input_high, way_out=_FIT_MODEL)
     raw = [raw_column(f, c) for f, c in zip(like.quantizer.features, table.columns, strict=True)]
     return _quantized(table, like.quantizer, np.stack(raw, axis=1), like.classes, ())
+
+
+def _check_ends(low: IntArray, high: IntArray) -> None:
+    if len(low) and (low.min() < -INPUT_LIMIT or high.max() > INPUT_LIMIT):
+        raise DatasetError(
+            f"input_range reaches {low.min()}..{high.max()}, inputs are at most {INPUT_LIMIT} in magnitude: "
+            "quantize the data"
+        )
+    if (low > high).any():
+        raise DatasetError("an input_range has its lower end above its upper end: give (least, most)")
+
+
+def _outside(inputs: IntArray, low: IntArray, high: IntArray) -> IntArray:
+    """Row and column of the inputs beyond their ranges: (found, 2)."""
+    return np.argwhere((inputs < low) | (inputs > high))
 
 
 def _class_order(labels: Sequence[str]) -> tuple[str, ...]:

@@ -56,6 +56,8 @@ class Table:
     columns    one a name: a tuple of texts (CSV) or a numeric array (NPZ), all of the same length
     labels     one text a row, or None where the file has no labels
     shape      shape of one row where an NPZ stores more than one dimension, else (columns,)
+    label      name of the column that the labels were taken from; None for an NPZ and without labels
+    order      where a row stands in the file, one index a row; None: in the order of the file
     """
 
     source: str
@@ -63,11 +65,17 @@ class Table:
     columns: tuple[Column, ...]
     labels: tuple[str, ...] | None
     shape: tuple[int, ...]
+    label: str | None = None
+    order: tuple[int, ...] | None = None
 
     @property
     def rows(self) -> int:
         """Number of rows."""
         return len(self.columns[0])
+
+    def number(self, k: int) -> int:
+        """Which row of the file row ``k`` is, from 1 on."""
+        return 1 + (k if self.order is None else self.order[k])
 
     def rows_at(self, indices: Sequence[int]) -> Table:
         """The rows ``indices``, in that order."""
@@ -76,7 +84,7 @@ class Table:
             for column in self.columns
         )
         labels = None if self.labels is None else tuple(self.labels[k] for k in indices)
-        return replace(self, columns=columns, labels=labels)
+        return replace(self, columns=columns, labels=labels, order=tuple(self.number(k) - 1 for k in indices))
 
 
 def read_table(
@@ -133,7 +141,14 @@ def _read_csv(path: Path, label: str | None, features: Sequence[str] | None) -> 
     if labels is not None and any(text in MISSING for text in labels):
         row = next(k for k, text in enumerate(labels, start=1) if text in MISSING)
         raise DatasetError(f"{path} has no label in data row {row}: remove the row or label it")
-    return Table(str(path), tuple(header[i] for i in wanted), tuple(columns[i] for i in wanted), labels, (len(wanted),))
+    return Table(
+        source=str(path),
+        names=tuple(header[i] for i in wanted),
+        columns=tuple(columns[i] for i in wanted),
+        labels=labels,
+        shape=(len(wanted),),
+        label=None if label_index is None else header[label_index],
+    )
 
 
 def _csv_rows(path: Path) -> tuple[list[str], list[list[str]]]:
@@ -231,7 +246,10 @@ def _read_npz(path: Path, features: Sequence[str] | None, part: Part) -> Table:
     values = values.reshape(count, prod(shape))
     names = tuple(features) if features is not None else tuple(f"x{i}" for i in range(values.shape[1]))
     if len(names) != values.shape[1]:
-        raise DatasetError(f"{path} has {values.shape[1]} features a row, the model expects {len(names)}")
+        raise DatasetError(
+            f"{path} has {values.shape[1]} features a row, the model expects {len(names)}: "
+            "give those that it was trained on"
+        )
     texts = None if labels is None else label_texts(str(path), labels)
     if texts is not None and len(texts) != count:
         raise DatasetError(f"{path} has {count} rows in X but {len(texts)} labels in y")

@@ -49,6 +49,15 @@ def model(tmp_path_factory) -> Path:
     return path
 
 
+@pytest.fixture(scope="module")
+def plain_model(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("plain")
+    (folder / "rows.csv").write_text("a,b,label\n1,2,x\n20,29,y\n")
+    path = folder / "plain.json"
+    assert run("train", folder / "rows.csv", "--out", path, "--input-range", "0,29", "--node-limit", "0").exit_code == 0
+    return path
+
+
 def test_train_reports_accuracy_size_and_proof(table, tmp_path):
     result = run("train", table, "--test", table, "--out", tmp_path / "m.json", "--time-limit", "10")
     assert result.exit_code == 0
@@ -182,7 +191,24 @@ def test_text_in_a_numeric_column_of_the_test_data(model, tmp_path):
 def test_value_outside_the_declared_range(tmp_path):
     (tmp_path / "t.csv").write_text("a,b,label\n1,2,x\n3,300,y\n")
     sentence = refused(run("train", tmp_path / "t.csv", "--out", tmp_path / "m.json", "--input-range", "0,255"))
-    assert "feature 1 has value 300 in row 1, outside input_range 0..255" in sentence
+    assert "column 'b' holds 300 in data row 2, outside input_range 0..255" in sentence
+
+
+@pytest.mark.parametrize("command", ["evaluate", "certify", "verify"])
+@pytest.mark.parametrize("value", ["30", "99999999999999999999"])
+def test_value_outside_the_range_of_a_model(command, value, plain_model, tmp_path):
+    (tmp_path / "t.csv").write_text(f"a,b,label\n1,2,x\n3,{value},y\n")
+    assert refused(run(command, plain_model, *(["--data"] if command == "verify" else []), tmp_path / "t.csv")) == (
+        f"column 'b' holds {value} in data row 2, outside input_range 0..29: "
+        "correct the row, or make the model anew with a wider --input-range"
+    )
+
+
+def test_a_feature_that_was_taken_for_the_label_is_named(plain_model, tmp_path):
+    (tmp_path / "t.csv").write_text("a,b\n1,2\n")
+    sentence = refused(run("evaluate", plain_model, tmp_path / "t.csv"))
+    assert "has 1 features a row beside its label column 'b', the model expects 2" in sentence
+    assert "a label column, the last one or named with --label" in sentence
 
 
 def test_wrong_number_of_features(model, tmp_path):
@@ -249,6 +275,12 @@ def test_numbers_that_are_none(option, value, table, tmp_path):
     assert not (tmp_path / "m.json").exists()
 
 
+@pytest.mark.parametrize("vectors", ["0", "10000000001"])
+def test_vectors_that_cannot_be_compared_are_refused(vectors, model):
+    sentence = refused(run("verify", model, "--target", "host", "--vectors", vectors))
+    assert sentence == f"{vectors} vectors cannot be compared: ask for 1..10000000000"
+
+
 def test_a_seed_below_zero_is_refused(model):
     refused(run("verify", model, "--target", "host", "--seed", "-5"))
 
@@ -265,10 +297,11 @@ def test_a_file_name_without_c_identifier_asks_for_a_name(model, tmp_path):
     assert "'1.json' gives no C identifier: choose one with --name" in refused(run("export", tmp_path / "1.json"))
 
 
-def test_hidden_layers_as_an_option_of_the_formulation(table, tmp_path):
-    arguments = ("--formulation", "inn", "--option", "hidden=2,2", "--node-limit", "0", "--json")
+@pytest.mark.parametrize(("text", "hidden"), [("2,2", [2, 2]), ("2", [2])])
+def test_hidden_layers_as_an_option_of_the_formulation(text, hidden, table, tmp_path):
+    arguments = ("--formulation", "inn", "--option", f"hidden={text}", "--node-limit", "0", "--json")
     answer = json.loads(run("train", table, "--out", tmp_path / "m.json", *arguments).stdout)
-    assert answer["report"]["options"]["hidden"] == [2, 2]
+    assert answer["report"]["options"]["hidden"] == hidden
 
 
 def test_formulations_are_listed_with_the_meaning_of_their_options():

@@ -219,7 +219,8 @@ def test_plain_integers_in_a_declared_range(tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("a,b,label\n1,2,x\n3,99,y\n", r"feature 1 has value 99 in row 1, outside input_range 0\.\.9"),
+        ("a,b,label\n1,2,x\n3,99,y\n", r"column 'b' holds 99 in data row 2, outside input_range 0\.\.9: quantize"),
+        ("a,b,label\n1,2,x\n3,-1e20,y\n", r"column 'b' holds -1e20 in data row 2, outside input_range 0\.\.9"),
         ("a,b,label\n1,2,x\n3,2.5,y\n", "column 'b' holds 2.5, an integer was expected"),
         ("a,b,label\n1,2,x\n3,,y\n", "column 'b' has no value in data row 2"),
         ("a,b,label\n1,2,x\n3,cat,y\n", "column 'b' holds 'cat' in data row 2"),
@@ -349,10 +350,21 @@ def test_a_network_reads_later_data_like_its_training_data(tmp_path):
 def test_a_model_of_plain_integers_checks_their_number_and_range(tmp_path):
     train = csv(tmp_path, "a,b,label\n1,2,x\n3,4,y\n", input_range=(0, 9))
     assert csv(tmp_path, "c,d,label\n5,6,y\n", like=train).inputs.tolist() == [[5, 6]]
-    with pytest.raises(DatasetError, match="has 1 features a row, the model expects 2"):
+    with pytest.raises(DatasetError, match="has 1 features a row beside its label column 'b', the model expects 2"):
         csv(tmp_path, "a,b\n1,2\n", like=train)
-    with pytest.raises(DatasetError, match=r"feature 0 has value 10 in row 0, outside input_range 0\.\.9"):
+    with pytest.raises(DatasetError, match="has 1 features a row, the model expects 2: give those that it was trained"):
+        npz(tmp_path, {"like": train}, X=np.zeros((1, 1), dtype=int))
+    with pytest.raises(DatasetError, match=r"column 'a' holds 10 in data row 1, outside input_range 0\.\.9: correct"):
         csv(tmp_path, "a,b,label\n10,2,x\n", like=train)
+    with pytest.raises(DatasetError, match="column 'x1' holds 18446744073709551615 in data row 1, outside input_range"):
+        npz(tmp_path, {"like": train}, X=np.array([[1, 2**64 - 1]], dtype=np.uint64))
+
+
+def test_a_row_out_of_range_is_named_by_its_place_in_the_file_when_rows_are_shuffled(tmp_path):
+    (tmp_path / "data.csv").write_text("a,label\n" + "".join(f"{v},{'xy'[v % 2]}\n" for v in range(1, 21)))
+    for low, high, outside in ((1, 19, 20), (2, 20, 1)):
+        with pytest.raises(DatasetError, match=f"column 'a' holds {outside} in data row {outside}, outside"):
+            Dataset.read_split(tmp_path / "data.csv", input_range=(low, high))
 
 
 def test_later_data_of_a_stored_split_are_its_test_part(tmp_path):
