@@ -3,9 +3,11 @@
 import itertools
 import re
 import sys
+from dataclasses import replace
 from importlib.util import find_spec
 
 import numpy as np
+import pyomo.environ as pyo
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -92,6 +94,71 @@ def test_a_bound_for_few_rows_is_one_for_all():
     assert record.status == "node limit" and record.bound <= record.exact
     assert record.exact == trained.report.rows - trained.report.correct
     assert record.exact <= Bdnn((2,)).start(data, Solver(node_limit=1)).report.solves[0].exact
+
+
+def test_rows_that_contradict_each_other_do_not_have_to_be_solved_for():
+    rng = np.random.default_rng(0)
+    rows = rng.integers(0, 8, (600, 2))
+    data = Dataset.from_arrays(rows, (rows.sum(axis=1) > 7) ^ (rng.random(600) < 0.15), input_range=(0, 7))
+    whole = train(data, Bdnn((1,)), node_limit=10_000)
+    lazy = train(data, Bdnn((1,), batches="lazy", batch_rows=8), node_limit=10_000)
+    assert whole.report.status == lazy.report.status == "optimal"
+    assert whole.report.solves[0].exact == lazy.report.solves[0].exact > 50
+    assert lazy.report.notes == () or int(lazy.report.notes[0].split()[2]) <= 16
+
+
+@pytest.mark.parametrize("options", [{}, {"weights": "continuous"}, {"weights": "binary"}, {"robust_radius": (1,)}])
+@given(seed=st.integers(0, 999))
+@settings(max_examples=10, deadline=None)
+def test_any_network_is_a_start_for_a_part_of_the_rows(options, seed):
+    rng = np.random.default_rng(seed)
+    data = Dataset.from_arrays(rng.integers(0, 20, (12, 2)), rng.integers(0, 2, 12), input_range=(0, 19))
+    job = Bdnn((2,), **options).job(data, Solver(node_limit=0), silent, never)
+    inputs = len(job.reduction.groups)
+    weights = tuple(rng.choice([-1, 1], shape) for shape in ((2, inputs), (1, 2)))
+    network = SignNetwork(weights, (rng.integers(-60, 61, 2), rng.integers(-5, 6, 1)))
+    part = rng.permutation(len(job.reduction.rows))[:4]
+    plan = job.plan(np.arange(4), np.sort(part))
+    model = build_model(plan)
+    place(model, plan, network)
+    for constraint in model.component_data_objects(pyo.Constraint):
+        assert constraint.slack() >= (-1e-9 if job.continuous else 0), constraint.name
+    for variable in model.component_data_objects(pyo.Var):
+        assert variable.lb is None or variable.lb <= variable.value, variable.name
+        assert variable.ub is None or variable.value <= variable.ub, variable.name
+
+
+def test_a_program_that_is_too_large_is_named(monkeypatch):
+    monkeypatch.setattr(bdnn, "MODEL_ENTRIES", 100)
+    rng = np.random.default_rng(1)
+    data = Dataset.from_arrays(rng.integers(0, 6, (40, 3)), rng.integers(0, 2, 40), input_range=(0, 5))
+    sizes = "the program of .* has about [0-9,]+ matrix entries, and programs of at most 100 are solved"
+    for options in ({}, {"method": "local"}, {"batches": "lazy", "batch_rows": 20}):
+        assert any(re.match(sizes, note) for note in train(data, Bdnn((2,), **options), node_limit=5).report.notes)
+    trained = train(data, Bdnn((2,), batches="lazy", batch_rows=3), node_limit=5)
+    assert any("went into" in note for note in trained.report.notes) and trained.report.status == "incumbent"
+    record = trained.report.solves[0]
+    assert record.status in ("node limit", "not searched") and record.objective == record.exact > record.bound
+
+
+def test_few_output_bits_for_many_wrong_rows_are_told():
+    rows = np.repeat(np.eye(4, dtype=int), 2, axis=0)
+    data = Dataset.from_arrays(rows, np.repeat(range(4), 2), input_range=(0, 1))
+    options = Bdnn((3,))
+    start = options.start(data, Solver(node_limit=0))
+    better = replace(start.report, correct=data.rows + 1)
+    trained = options.fit(data, Solver(node_limit=1), start=replace(start, report=better))
+    assert any("with more than two classes take the ensemble pairs" in note for note in trained.report.notes)
+
+
+def test_a_search_ends_between_restarts(monkeypatch):
+    rng = np.random.default_rng(1)
+    data = Dataset.from_arrays(rng.integers(0, 6, (40, 3)), rng.integers(0, 2, 40), input_range=(0, 5))
+    asked = []
+    shaken = bdnn.BdnnJob._shaken
+    monkeypatch.setattr(bdnn.BdnnJob, "_shaken", lambda job, *rest: asked.append(0) or shaken(job, *rest))
+    trained = train(data, Bdnn((2,), method="local", restarts=10**6), time_limit=2)
+    assert trained.report.seconds < 10 and len(asked) < 1000
 
 
 @pytest.mark.parametrize("method", ["local", "splitting"])
@@ -410,7 +477,10 @@ def test_the_program_of_three_rows_reads_as_the_formulation_says(update_golden):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"hidden": ()}, "hidden layers \\(\\) are not possible"),
+        ({"hidden": ()}, "bdnn has no networks without hidden layers: give hidden layers such as 8,4, or take inn"),
+        ({"hidden": (3, 65536)}, "hidden layers \\(3, 65536\\) are not possible: give 1 to 65535 units a layer"),
+        ({"hidden": (60000, 60000)}, "have 3,600,000,000 weights between them, at most 10,000,000 are possible"),
+        ({"robust_features": 2}, "2 features are off by a robust radius of 0: give robust_radius too"),
         ({"method": "magic"}, "method 'magic' is unknown, choose one of exact, local, splitting, committee"),
         ({"thresholds": "row"}, "thresholds 'row' is unknown"),
         ({"robust_radius": (-1,)}, "a robust radius of -1 is not possible"),
@@ -419,7 +489,7 @@ def test_the_program_of_three_rows_reads_as_the_formulation_says(update_golden):
         ({"batch_rows": 0}, "batch_rows 0 is not possible"),
         ({"batches": "averaging"}, "batches 'averaging' is unknown, choose one of none, lazy"),
         ({"batches": "lazy", "method": "local"}, "parts of the exact program, not of the method local: leave one"),
-        ({"robust_features": 0}, "0 features that are off are not possible"),
+        ({"robust_features": 0, "robust_radius": (1,)}, "0 features that are off are not possible"),
         ({"weights": "continuous", "weight_bound": 3}, "continuous weights lie in -1..1"),
         ({"weights": "ternary"}, "weights 'ternary' are unknown, choose integer, binary or continuous"),
         ({"method": "committee", "hidden": (8, 4)}, "a committee knows no second hidden layer: choose"),

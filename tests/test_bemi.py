@@ -236,7 +236,7 @@ def test_read_gives_what_was_placed():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"hidden": (4, 0)}, "give units of each"),
+        ({"hidden": (4, 0)}, "give 1 to 65535 units a layer"),
         ({"variant": "improved"}, "variant 'improved' is unknown, choose one of corrected, published"),
         ({"keep": 1.5}, "keeping 1.5 of the margins is not possible"),
         ({"variant": "published", "keep": 0.5}, "the published variant keeps every margin"),

@@ -219,5 +219,5 @@ def test_a_claim_that_the_weights_do_not_keep_is_rejected(monkeypatch):
 
 @pytest.mark.parametrize("hidden", [(0, 3), (3, -1)])
 def test_impossible_hidden_layers_are_refused(hidden):
-    with pytest.raises(UsageError, match="are not possible: give at least one unit a layer"):
+    with pytest.raises(UsageError, match="are not possible: give 1 to 65535 units a layer"):
         Inn(hidden=hidden)

@@ -23,11 +23,11 @@ import pyomo.environ as pyo
 from mip2mcu.dataset import Dataset
 from mip2mcu.errors import NoSolutionError, UsageError
 from mip2mcu.ladders import ladders_of
-from mip2mcu.layers import UNIT_LIMIT
 from mip2mcu.mip.pieces import program_size
 from mip2mcu.mip.solver import Solve, Solver, no_solve, solve
 from mip2mcu.progress import Listener, Stop, never, silent
 from mip2mcu.ranges import IntArray
+from mip2mcu.train.bdnn_lazy import solve_lazily
 from mip2mcu.train.bdnn_model import (
     Plan,
     build_model,
@@ -35,7 +35,6 @@ from mip2mcu.train.bdnn_model import (
     place,
     read,
     right_rows,
-    row_costs,
     sign_bias,
     zero_one_bias,
 )
@@ -43,8 +42,8 @@ from mip2mcu.train.bdnn_scaling import ScaledNetwork, scaled_network
 from mip2mcu.train.best_response import Engine
 from mip2mcu.train.clock import Clock
 from mip2mcu.train.committee import certain_rows, committee
+from mip2mcu.train.formulation import hidden_widths
 from mip2mcu.train.goal import Goal
-from mip2mcu.train.lazy_samples import ROUND_SHARE, first_rows, rows_note, violated_rows
 from mip2mcu.train.reduction import Reduction, WeightDomain, reduce, weight_domain
 from mip2mcu.train.robust_set import RobustSets, robust_reduction, robust_sets
 from mip2mcu.train.sign_network import SignNetwork, as_network, from_network
@@ -99,12 +98,10 @@ class Bdnn:
     name: ClassVar[str] = "bdnn"
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "hidden", tuple(self.hidden))
+        object.__setattr__(self, "hidden", hidden_widths(self.hidden))
         object.__setattr__(self, "robust_radius", tuple(self.robust_radius))
-        if not self.hidden or not all(1 <= width <= UNIT_LIMIT for width in self.hidden):
-            raise UsageError(
-                f"hidden layers {self.hidden} are not possible: give at least one unit a layer, such as 8,4"
-            )
+        if not self.hidden:
+            raise UsageError("bdnn has no networks without hidden layers: give hidden layers such as 8,4, or take inn")
         if self.weights not in ("integer", "binary", "continuous"):
             raise UsageError(f"weights {self.weights!r} are unknown, choose integer, binary or continuous")
         for option, value, choices in (
@@ -114,6 +111,19 @@ class Bdnn:
         ):
             if value not in choices:
                 raise UsageError(f"{option} {value!r} is unknown, choose one of {', '.join(choices)}")
+        self._check_robust()
+        for option, count in (("batch_rows", self.batch_rows), ("splits", self.splits), ("restarts", self.restarts)):
+            if count < 1:
+                raise UsageError(f"{option} {count} is not possible: give at least 1")
+        if self.batches == "lazy" and self.method != "exact":
+            raise UsageError(
+                f"lazy batches are parts of the exact program, not of the method {self.method}: leave one of them out"
+            )
+        if self.method == "committee" and len(self.hidden) > 1:
+            raise UsageError("a committee knows no second hidden layer: choose the method local, or leave it out")
+        _ = self.domain
+
+    def _check_robust(self) -> None:
         if any(radius < 0 for radius in self.robust_radius):
             raise UsageError(f"a robust radius of {min(self.robust_radius)} is not possible: give 0 or more")
         if any(radius != int(radius) for radius in self.robust_radius):
@@ -123,18 +133,13 @@ class Bdnn:
                 f"a robust radius of {max(self.robust_radius)} is not possible: raw integers have at most 32 bits, "
                 f"give at most {RADIUS_LIMIT}"
             )
-        for option, count in (("batch_rows", self.batch_rows), ("splits", self.splits), ("restarts", self.restarts)):
-            if count < 1:
-                raise UsageError(f"{option} {count} is not possible: give at least 1")
         if self.robust_features is not None and self.robust_features < 1:
             raise UsageError(f"{self.robust_features} features that are off are not possible: give at least 1")
-        if self.batches == "lazy" and self.method != "exact":
+        if self.robust_features is not None and not self.robust:
             raise UsageError(
-                f"lazy batches are parts of the exact program, not of the method {self.method}: leave one of them out"
+                f"{self.robust_features} features are off by a robust radius of 0: give robust_radius too, or leave "
+                "robust_features out"
             )
-        if self.method == "committee" and len(self.hidden) > 1:
-            raise UsageError("a committee knows no second hidden layer: choose the method local, or leave it out")
-        _ = self.domain
 
     @property
     def domain(self) -> WeightDomain:
@@ -180,7 +185,15 @@ class Bdnn:
         job = self.job(dataset, solver, listener, stop)
         network = from_network(first.network, job.reduction)
         solved = job.lazy if self.batches == "lazy" else getattr(job, self.method)
-        return job.finished(*solved(network, before))
+        found, record, *notes = solved(network, before)
+        trained = job.finished(found, record, *notes)
+        if len(dataset.classes) > 2 and not self.robust and trained.report.correct < first.report.correct:
+            note = (
+                f"wrong output bits fell from {before.exact} to {record.exact}, but {trained.report.correct} rows are "
+                f"right instead of {first.report.correct}: with more than two classes take the ensemble pairs"
+            )
+            trained = replace(trained, report=replace(trained.report, notes=(*trained.report.notes, note)))
+        return trained
 
     def job(self, dataset: Dataset, solver: Solver, listener: Listener, stop: Stop) -> BdnnJob:
         """The steps of a training; its time starts now."""
@@ -239,10 +252,6 @@ class BdnnJob:
         """The exact objective on all rows."""
         return cost(network, self.reduction, self.sets)
 
-    def _row_costs(self, network: SignNetwork) -> IntArray:
-        """Each distinct row's share of it."""
-        return row_costs(network, self.reduction, self.sets)
-
     def left(self) -> float | None:
         """Seconds that are left; None without a limit."""
         return Clock.of(self.solver, self.began).left()
@@ -258,7 +267,8 @@ class BdnnJob:
         if self.options.method == "committee":
             voters = committee(self.reduction, self.options.hidden[0], self.solver.seed, self.over, self.sets)
             return self._with_shared_thresholds(voters)
-        final = self.plan(np.arange(len(self.reduction.rows))).entries > MODEL_ENTRIES
+        divided = self.options.batches == "lazy"
+        final = not divided and self.plan(np.arange(len(self.reduction.rows))).entries > MODEL_ENTRIES
         share = START_SHARE if not final or self.options.method == "splitting" else 1.0
         enough = Clock.of(self.solver, self.began, share).stop(self.interrupted)
         # where nothing is solved behind the start and leads decide, the hinge of leads tells more than errors do
@@ -310,59 +320,33 @@ class BdnnJob:
 
     # ---- methods ----
 
-    def exact(self, network: SignNetwork, before: Solve) -> tuple[SignNetwork, Solve]:
+    def exact(self, network: SignNetwork, before: Solve) -> tuple[SignNetwork, Solve, *tuple[str, ...]]:
         """Branch and bound on all rows."""
         plan = self.plan(np.arange(len(self.reduction.rows)))
-        if not self._worth(plan):
-            return network, before
+        if not self.worth(plan):
+            return network, before, *self.size_notes(plan)
         model = build_model(plan)
         place(model, plan, network)
         try:
-            record = self._solve(model, self.left(), start=True)
+            record = self.solve(model, self.left(), start=True)
         except NoSolutionError:
             return network, before
-        return self._better(network, self._read(model, plan), record, before)
+        return self._better(network, self.read(model, plan), record, before)
 
-    def lazy(self, network: SignNetwork, before: Solve) -> tuple[SignNetwork, Solve, str]:
-        """Branch and bound on few rows, to which those are added that cost something, until none is left.
+    def lazy(self, network: SignNetwork, before: Solve) -> tuple[SignNetwork, Solve, *tuple[str, ...]]:
+        """Branch and bound on few rows, and on more as needed."""
+        return solve_lazily(self, network, before)
 
-        No row's share of the objective is negative, so a bound for some rows holds for all.
-        """
-        count, best, last, bound, programs = self.options.batch_rows, network, before, before.bound or 0.0, 0
-        known, solved = first_rows(self._row_costs(network), count, self.solver.seed), 0
-        grows = not known.all()
-        while not self.over():
-            rows = np.flatnonzero(known)
-            plan = self.plan(np.arange(len(rows)), rows)
-            if not self._worth(plan):
-                break
-            model, left = build_model(plan), self.left()
-            place(model, plan, network if self.continuous else best)
-            try:
-                record = self._solve(model, left and left * (ROUND_SHARE if grows else 1.0), start=True)
-            except NoSolutionError:
-                break
-            found = self._read(model, plan)
-            best, bound = min(best, found, key=self.cost), max(bound, record.bound or 0.0)
-            programs, solved = programs + 1, len(rows)
-            last = replace(record, seconds=last.seconds + record.seconds, nodes=last.nodes + record.nodes, bound=bound)
-            added = violated_rows(self._row_costs(found), known, count)
-            known[added] = True
-            if bound >= self.cost(best) or (not len(added) and (not grows or left is None)):
-                break
-            grows = len(added) > 0
-        if last.status == "optimal":  # for the rows that are known
-            last = replace(last, status="node limit" if self.solver.time_limit is None else "time limit")
-        return best, settled(last, self.cost(best)), rows_note(solved, len(known), programs)
-
-    def local(self, network: SignNetwork, before: Solve) -> tuple[SignNetwork, Solve]:
+    def local(self, network: SignNetwork, before: Solve) -> tuple[SignNetwork, Solve, *tuple[str, ...]]:
         """One layer at a time until none improves; then again from random outer layers, the best of all is kept."""
         plan = self.plan(np.arange(len(self.reduction.rows)))
-        if not self._worth(plan):
-            return network, before
+        if not self.worth(plan):
+            return network, before, *self.size_notes(plan)
         model, rng = build_model(plan), np.random.default_rng(self.solver.seed)
         best, seconds, nodes = network, 0.0, 0
         for attempt in range(self.options.restarts):
+            if self.over():
+                break
             current = best if attempt == 0 else self._shaken(best, rng)
             stale, layer = 0, 1
             while stale < len(self.widths) and not self.over():
@@ -398,8 +382,8 @@ class BdnnJob:
                     variable.setub(variable.value)
         left = self.left()
         try:
-            record = self._solve(model, None if left is None else max(left / 4, min(left, 1.0)), start=True)
-            found = self._read(model, plan)
+            record = self.solve(model, None if left is None else max(left / 4, min(left, 1.0)), start=True)
+            found = self.read(model, plan)
         except NoSolutionError:
             found, record = network, no_solve("bits", self.solver)
         for variable in (*model.weight.values(), *model.bias.values()):
@@ -427,17 +411,17 @@ class BdnnJob:
                 np.arange(len(solved)), self.options.batch_rows, number, rng if self.options.random_batch else None
             )
             plan = self.plan(subsets.of_row[chosen], solved[chosen])
-            if not self._has_time_for(plan):
+            if not self.has_time_for(plan):
                 break
             model, left = build_model(plan), self.left()
             try:
-                record = self._solve(
+                record = self.solve(
                     model, None if left is None else left / (self.options.splits - number), start=False
                 )
             except NoSolutionError:
                 continue
             nodes, seconds = nodes + record.nodes, seconds + record.seconds
-            found = self._read(model, plan)
+            found = self.read(model, plan)
             if best is None or self._validated(found, kept) > self._validated(best, kept):
                 best = found
                 loss = (~right_rows(best, self.reduction)[solved]).astype(np.int64)
@@ -454,17 +438,28 @@ class BdnnJob:
 
     # ---- solves ----
 
-    def _worth(self, plan: Plan) -> bool:
+    def worth(self, plan: Plan) -> bool:
         """True where the program is small enough, and the time that is left is not spent by building it."""
-        return plan.entries <= MODEL_ENTRIES and self._has_time_for(plan)
+        return plan.entries <= MODEL_ENTRIES and self.has_time_for(plan)
 
-    def _has_time_for(self, plan: Plan) -> bool:
+    def size_notes(self, plan: Plan) -> tuple[str, ...]:
+        """That a program is too large to be solved, for people; none if it was another reason."""
+        if plan.entries <= MODEL_ENTRIES:
+            return ()
+        return (
+            f"the program of {len(plan.reduction.rows):,} distinct rows has about {plan.entries:,} matrix entries, and "
+            f"programs of at most {MODEL_ENTRIES:,} are solved: the network was found without it; fewer units, lazy "
+            "batches of few rows or the method splitting make smaller ones",
+        )
+
+    def has_time_for(self, plan: Plan) -> bool:
         """True where the time that is left is not spent by building the program."""
         times = 1 if self.sets is None else 3
         rows, entries = program_size(plan.reduction.rows, self.widths)
         return not self.over() and self.solver.within(self.left()).has_time_for(times * rows, times * entries)
 
-    def _solve(self, model: pyo.ConcreteModel, seconds: float | None, *, start: bool) -> Solve:
+    def solve(self, model: pyo.ConcreteModel, seconds: float | None, *, start: bool) -> Solve:
+        """Branch and bound for ``seconds``, from the values of ``model`` where it has a ``start``."""
         return solve(
             model, self.solver.within(seconds), start=start, stage="bits", listener=self.listener, stop=self.interrupted
         )
@@ -476,7 +471,7 @@ class BdnnJob:
             found = network
         return found, settled(replace(record, seconds=record.seconds + before.seconds), self.cost(found))
 
-    def _read(self, model: pyo.ConcreteModel, plan: Plan) -> SignNetwork:
+    def read(self, model: pyo.ConcreteModel, plan: Plan) -> SignNetwork:
         """The network of the model's solution, continuous weights scaled to whole ones layer by layer."""
         weights, bias = read(model, plan)
         if self.continuous:

@@ -274,7 +274,8 @@ def sign_bias(weights: IntArray, bias: IntArray, layer: int) -> IntArray:
 def place(model: pyo.ConcreteModel, plan: Plan, network: SignNetwork) -> None:
     """Set all variables to the solution that ``network`` is; every row must have a pattern of its own.
 
-    Continuous totals are moved half a step up, so that whole ones keep their margin on both sides of zero.
+    Continuous totals are moved half a step up, so that whole ones keep their margin on both sides of zero. A bias of a
+    network that knows more rows is cut at the end of its range, where the unit is constant on these rows too.
     """
     values, half = plan.reduction.rows, 0.5 if plan.continuous else 0
     for depth in range(network.depth):
@@ -284,8 +285,9 @@ def place(model: pyo.ConcreteModel, plan: Plan, network: SignNetwork) -> None:
             model.weight[layer, j, i].set_value(weight)
             if hasattr(model, "plus"):
                 model.plus[layer, j, i].set_value((weight + model.plus[layer, j, i].ub) // 2)
+        high = plan.bias_high(layer)
         for j in range(len(bias)):
-            model.bias[_bias_index(plan, layer, j)].set_value(int(bias[j]) + half)
+            model.bias[_bias_index(plan, layer, j)].set_value(min(max(int(bias[j]) + half, -high), high))
         if depth:
             for k, j, i in np.ndindex(len(values), *weights.shape):
                 model.product[layer, k, j, i].set_value(int(weights[j, i] * values[k, i]))
@@ -338,6 +340,17 @@ def row_costs(network: SignNetwork, reduction: Reduction, sets: RobustSets | Non
     if sets is not None:
         held = sets.held(network.weights[0], network.sums(reduction.rows, 0), right_rows(network, reduction))
         costs = costs + samples - counts.max(axis=1) * held
+    return np.asarray(costs, dtype=np.int64)
+
+
+def least_costs(reduction: Reduction, outputs: int, sets: RobustSets | None) -> IntArray:
+    """(k,): what every network costs on a row, for equal rows of several classes cannot all be right."""
+    counts = reduction.counts
+    wanted = counts[:, :1] if outputs == 1 else counts
+    samples = counts.sum(axis=1)
+    costs = np.minimum(wanted, samples[:, None] - wanted).sum(axis=1)
+    if sets is not None:
+        costs = costs + samples - counts.max(axis=1)
     return np.asarray(costs, dtype=np.int64)
 
 

@@ -32,12 +32,12 @@ import pyomo.environ as pyo
 
 from mip2mcu.dataset import Dataset
 from mip2mcu.errors import UsageError
-from mip2mcu.layers import UNIT_LIMIT
 from mip2mcu.mip.solver import Solve, Solver
 from mip2mcu.progress import Listener, Stop, never, silent
 from mip2mcu.train.bemi_goal import Goal, goal_of
 from mip2mcu.train.bemi_job import BemiJob
 from mip2mcu.train.bemi_model import build_model
+from mip2mcu.train.formulation import hidden_widths
 from mip2mcu.train.reduction import WeightDomain, weight_domain
 from mip2mcu.train.sign_network import SignNetwork, as_network, from_network
 from mip2mcu.train.trained import Trained, flat_options, report_on
@@ -70,9 +70,7 @@ class Bemi:
     objective: ClassVar[str] = "most confident samples, then widest margins, then fewest links"
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "hidden", () if tuple(self.hidden) == (0,) else tuple(self.hidden))
-        if not all(1 <= width <= UNIT_LIMIT for width in self.hidden):
-            raise UsageError(f"hidden layers {self.hidden} are not possible: give units of each, such as 4,4")
+        object.__setattr__(self, "hidden", hidden_widths(self.hidden))
         if self.variant not in VARIANTS:
             raise UsageError(f"variant {self.variant!r} is unknown, choose one of {', '.join(VARIANTS)}")
         if self.keep is not None and not 0 <= self.keep <= 1:

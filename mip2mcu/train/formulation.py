@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from itertools import pairwise
 from typing import ClassVar, Protocol, runtime_checkable
 
 import pyomo.environ as pyo
 
 from mip2mcu.dataset import Dataset
+from mip2mcu.errors import UsageError
+from mip2mcu.layers import UNIT_LIMIT
 from mip2mcu.mip.solver import Solver
 from mip2mcu.progress import Listener, Stop, never, silent
 from mip2mcu.train.trained import Trained
+
+HIDDEN_WEIGHTS = 10_000_000
+"""Most weights between hidden layers."""
 
 
 class Formulation(Protocol):
@@ -57,3 +64,19 @@ class Shared(Protocol):
 def informed(formulation: Formulation, dataset: Dataset) -> Formulation:
     """What members of an ensemble on ``dataset`` are trained with."""
     return formulation.shared(dataset) if isinstance(formulation, Shared) else formulation
+
+
+def hidden_widths(hidden: Iterable[int]) -> tuple[int, ...]:
+    """Units of each hidden layer; 0 alone means none. Raises `UsageError` for layers that nobody can train."""
+    widths = tuple(hidden)
+    if widths == (0,):
+        return ()
+    if not all(1 <= width <= UNIT_LIMIT for width in widths):
+        raise UsageError(f"hidden layers {widths} are not possible: give 1 to {UNIT_LIMIT} units a layer, such as 8,4")
+    weights = sum(inputs * units for inputs, units in pairwise(widths))
+    if weights > HIDDEN_WEIGHTS:
+        raise UsageError(
+            f"hidden layers {widths} have {weights:,} weights between them, at most {HIDDEN_WEIGHTS:,} are possible: "
+            "give fewer units"
+        )
+    return widths

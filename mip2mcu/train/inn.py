@@ -17,13 +17,13 @@ import pyomo.environ as pyo
 
 from mip2mcu.dataset import Dataset
 from mip2mcu.errors import NoSolutionError, UsageError
-from mip2mcu.layers import UNIT_LIMIT
 from mip2mcu.mip.solver import Solve, Solver, no_solve
 from mip2mcu.network import Network
 from mip2mcu.progress import Listener, Stop, never, silent
 from mip2mcu.train.best_response import Engine
 from mip2mcu.train.clock import Clock
 from mip2mcu.train.compress import stripped
+from mip2mcu.train.formulation import hidden_widths
 from mip2mcu.train.goal import Goal, Program
 from mip2mcu.train.inn_search import Search
 from mip2mcu.train.reduction import Reduction, WeightDomain, reduce, weight_domain
@@ -83,11 +83,7 @@ class Inn:
     name: ClassVar[str] = "inn"
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "hidden", () if tuple(self.hidden) == (0,) else tuple(self.hidden))
-        if not all(1 <= width <= UNIT_LIMIT for width in self.hidden):
-            raise UsageError(
-                f"hidden layers {self.hidden} are not possible: give at least one unit a layer, such as 8,4"
-            )
+        object.__setattr__(self, "hidden", hidden_widths(self.hidden))
         if self.compress != "none" and self.domain.binary:
             raise UsageError("binary weights cannot be zero, so no unit can be unused: compress integer weights")
         if self.objective_target is not None and self.objective_target < 0:

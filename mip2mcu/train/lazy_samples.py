@@ -170,7 +170,7 @@ def row_losses(network: SignNetwork, reduction: Reduction, goal: Goal) -> IntArr
 
 def first_rows(loss: IntArray, count: int, seed: int) -> BoolArray:
     """(k,): True for ``count`` rows to begin with, up to half of them those with the largest ``loss`` (k,)."""
-    known = np.zeros(len(loss), dtype=bool)
+    known, count = np.zeros(len(loss), dtype=bool), min(count, len(loss))
     worst = np.argsort(-loss, kind="stable")[: count // 2]
     known[worst[loss[worst] > 0]] = True
     others = np.random.default_rng(seed).permutation(np.flatnonzero(~known))
