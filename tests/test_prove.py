@@ -225,6 +225,28 @@ def test_planted_errors_are_found(name):
     assert alarms[0].line > 1
 
 
+@pytest.mark.parametrize("name", ["one input too many", "a sum too narrow", "a sum without bias", "no end"])
+def test_planted_errors_are_found_in_unfolded_loops(name, monkeypatch):
+    monkeypatch.setattr(prove_module, "_UNFOLDED_OPERATIONS", 0)
+    test_planted_errors_are_found(name)
+
+
+@pytest.mark.parametrize("layout", ["dense", "csr8", "ternary2", "conv"])
+def test_unfolded_loops_hold(layout, monkeypatch):
+    monkeypatch.setattr(prove_module, "_UNFOLDED_OPERATIONS", 0)
+    test_every_layout_holds_with_int_of_16_and_of_32_bits(layout)
+
+
+def test_unfolding_adds_annotations_alone():
+    text = generate(pen(), "generic", "model").files["model.c"]
+    for version, phrase in (("Frama-C 25.0 (Manganese)", "loop pragma UNROLL"), ("Frama-C 30.0 (Zinc)", "loop unfold")):
+        changed = prove_module.unfolded(text, version)
+        annotations = re.findall(r"/\*@ (\D+) \d+; \*/ for", changed)
+        assert len(annotations) > 1 and set(annotations) == {phrase}
+        without = [re.sub(r"/\*@ loop \D+ \d+; \*/ for", "for", line).strip() for line in changed.splitlines()]
+        assert without == [line.strip() for line in text.splitlines()]
+
+
 # ---- the command ---------------------------------------------------------------------------------------------------
 
 

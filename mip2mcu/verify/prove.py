@@ -1,11 +1,13 @@
 """`prove`: Frama-C's Eva analyses the generated C for all inputs in range, by abstract interpretation.
 
 Loops are followed to their end, turn by turn, with an interval for every value: the tables are constants, so every
-address and every partial sum is known as exactly as the exporter knows it. The selftest is analysed for itself, with
-functions in place of the model's own that take what these were analysed for and give any result. What Eva cannot
-exclude is an `Alarm`: a signed overflow, a conversion that changes a value, an access outside of an array, a pointer
-that leaves one, a read of what nobody wrote, a division by zero, a shift too far. No alarm means that no input in range
-leads to any of them.
+address and every partial sum is known as exactly as the exporter knows it. Of large models the loops over units are
+unfolded first: Eva compares each state at a statement with all others there, which takes the square of the turns.
+
+The selftest is analysed for itself, with functions in place of the model's own that take what these were analysed for
+and give any result. What Eva cannot exclude is an `Alarm`: a signed overflow, a conversion that changes a value, an
+access outside of an array, a pointer that leaves one, a read of what nobody wrote, a division by zero, a shift too far.
+No alarm means that no input in range leads to any of them.
 """
 
 from __future__ import annotations
@@ -38,6 +40,11 @@ _PROPERTIES = "properties.csv"
 _CALL_OF_LAYER = re.compile(r"\blayer\d+_\w+\(")
 _TURNS = 100_000_000
 """More turns than any loop has: all are followed, except where the text says otherwise."""
+_UNFOLDED_OPERATIONS = 50_000
+"""From so many on, loops over units and channels become as many copies of their body."""
+_LOOP_OF_UNITS = re.compile(r"^ +for \((j|channel) = 0U; \1 < (\d+)U; \1\+\+\) \{$", re.MULTILINE)
+_UNFOLD_VERSION = 30
+"""Of Frama-C: the annotation has another name from then on."""
 _OPTIONS = (
     "-no-autoload-plugins", "-load-module", "eva,from,inout,report,scope",
     "-eva", "-eva-min-loop-unroll", str(_TURNS), "-eva-show-slevel", str(_TURNS),
@@ -88,6 +95,8 @@ def prove_files(
     text = files[f"{name}.c"]
     texts = {key: content for key, content in texts_of(files, network, name).items() if part in (None, key)}
     chosen = machines(target) if machine is None else (machine,)
+    if network.operations >= _UNFOLDED_OPERATIONS:
+        texts = {key: {**own, f"{name}.c": unfolded(own[f"{name}.c"], version)} for key, own in texts.items()}
     analyses = tuple(_analyse(key, texts[key], name, one, target, seconds) for one in chosen for key in texts)
     return Proof(
         model_sha256=network.sha256,
@@ -117,6 +126,17 @@ def texts_of(files: Files, network: Network, name: str) -> dict[str, Files]:
         part: {**shared, f"{name}.c": content, PARTS[part]: (folder / PARTS[part]).read_text(encoding="ascii")}
         for part, content in found.items()
     }
+
+
+def unfolded(text: str, version: str) -> str:
+    """``text`` that asks Frama-C of ``version`` to copy the bodies of loops over units; lines keep their numbers."""
+    found = re.search(r"\d+", version)
+    phrase = "loop unfold" if found and int(found[0]) >= _UNFOLD_VERSION else "loop pragma UNROLL"
+
+    def annotated(loop: re.Match[str]) -> str:
+        return f"/*@ {phrase} {loop[2]}; */ {loop[0].lstrip()}"
+
+    return _LOOP_OF_UNITS.sub(annotated, text)
 
 
 def machines(target: Target) -> tuple[str, ...]:
