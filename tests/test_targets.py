@@ -216,7 +216,7 @@ def dense_networks():
 
 
 def every_export(target):
-    """Each layout that takes a network, and what the exporter chooses by itself for networks of every kind."""
+    """Each layout for all layers of a network or its first, and what the exporter chooses for networks of all kinds."""
     networks = [small_cnn(), *(random_network(seed) for seed in range(3))]
     exports = [generate(network, target, f"any{k}") for k, network in enumerate(networks)]
     exports.append(generate(random_network(4), target, "fixed", static_scratch=True))
@@ -224,7 +224,7 @@ def every_export(target):
         exports.append(generate(small_cnn(), target, "pairs", layout="1=conv_dsp,4=conv_dsp"))
     for k, network in enumerate(dense_networks()):
         for layout in LAYOUTS:
-            for named in (layout, f"{layout},auto"):
+            for named in ([layout] if k == 0 else []) + [f"{layout},dense"]:
                 with suppress(ExportError):
                     exports.append(generate(network, target, f"{layout}{k}", layout=named))
                     break

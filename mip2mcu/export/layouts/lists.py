@@ -15,6 +15,7 @@ with v_(m+1) = 0, which is sum_i w_i x_i without one multiplication a weight. Th
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 from functools import cached_property
@@ -284,12 +285,21 @@ def _cut(runs: Runs, levels: tuple[int, ...], pages: int, first: int) -> UnitRun
     """The runs in the order of emission: by level, page and sign."""
     if pages == 1:
         return tuple(Run(k, sign, list(runs[sign * v])) for k, v in enumerate(levels) for sign in (1, -1))
+    on_page = {value: _by_page(run, pages, first) for value, run in runs.items()}
     return tuple(
-        Run(k, sign, [q for q in runs[sign * v] if (q - first) // PAGE == page])
+        Run(k, sign, on_page[sign * v][page])
         for k, v in enumerate(levels)
         for page in range(pages)
         for sign in (1, -1)
     )
+
+
+def _by_page(positions: Sequence[int], pages: int, first: int) -> list[list[int]]:
+    """``positions`` on each of the pages that begin at ``first``."""
+    found: list[list[int]] = [[] for _ in range(pages)]
+    for position in positions:
+        found[(position - first) // PAGE].append(position)
+    return found
 
 
 def _entries(runs: UnitRuns, coding: Coding, first: int) -> list[int]:
