@@ -77,10 +77,11 @@ def test_extremes_are_exact(case, target, tmp_path):
         linear(np.zeros((2, 7))),
         linear([[case.largest]]),
         linear([[-case.largest], [0]], [5, -5]),
-        *(linear(wide, high=high) for high in ((1, 9) if case.largest == 1 else (1,))),
         linear(np.full((1, 256), min(15, case.largest))),
-        linear([[0] * 65534 + [-1]], low=-1, high=1),
     ]
+    if target != "host":  # whose indices have 32 bits
+        networks += [linear(wide, high=high) for high in ((1, 9) if case.largest == 1 else (1,))]
+        networks.append(linear([[0] * 65534 + [-1]], low=-1, high=1))
     assert_exact(networks, tmp_path, case.layout, target)
 
 
