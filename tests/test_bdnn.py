@@ -17,9 +17,9 @@ from mip2mcu.dataset import Dataset
 from mip2mcu.errors import UsageError
 from mip2mcu.mip.solver import Solver, no_solve
 from mip2mcu.progress import never, silent
-from mip2mcu.train import bdnn, bdnn_scaling, train
-from mip2mcu.train.bdnn import Bdnn, Plan
-from mip2mcu.train.bdnn_model import build_model, cost, place, sign_bias, zero_one_bias
+from mip2mcu.train import bdnn_job, bdnn_scaling, train
+from mip2mcu.train.bdnn import Bdnn
+from mip2mcu.train.bdnn_model import Plan, build_model, cost, place, sign_bias, zero_one_bias
 from mip2mcu.train.bdnn_scaling import scaled_network, scaled_unit
 from mip2mcu.train.goal import Goal
 from mip2mcu.train.reduction import WeightDomain, reduce
@@ -129,7 +129,7 @@ def test_any_network_is_a_start_for_a_part_of_the_rows(options, seed):
 
 
 def test_a_program_that_is_too_large_is_named(monkeypatch):
-    monkeypatch.setattr(bdnn, "MODEL_ENTRIES", 100)
+    monkeypatch.setattr(bdnn_job, "MODEL_ENTRIES", 100)
     rng = np.random.default_rng(1)
     data = Dataset.from_arrays(rng.integers(0, 6, (40, 3)), rng.integers(0, 2, 40), input_range=(0, 5))
     sizes = "the program of .* has about [0-9,]+ matrix entries, and programs of at most 100 are solved"
@@ -155,8 +155,8 @@ def test_a_search_ends_between_restarts(monkeypatch):
     rng = np.random.default_rng(1)
     data = Dataset.from_arrays(rng.integers(0, 6, (40, 3)), rng.integers(0, 2, 40), input_range=(0, 5))
     asked = []
-    shaken = bdnn.BdnnJob._shaken
-    monkeypatch.setattr(bdnn.BdnnJob, "_shaken", lambda job, *rest: asked.append(0) or shaken(job, *rest))
+    shaken = bdnn_job.BdnnJob._shaken
+    monkeypatch.setattr(bdnn_job.BdnnJob, "_shaken", lambda job, *rest: asked.append(0) or shaken(job, *rest))
     trained = train(data, Bdnn((2,), method="local", restarts=10**6), time_limit=2)
     assert trained.report.seconds < 10 and len(asked) < 1000
 
@@ -326,10 +326,10 @@ def test_features_on_wildly_different_scales_are_said_to_be_quantised_first(tmp_
 
 def test_where_no_program_is_solved_several_classes_begin_with_the_hinge(monkeypatch):
     asked = []
-    monkeypatch.setattr(bdnn, "Goal", lambda objective, bound: asked.append(objective) or Goal(objective, bound))
+    monkeypatch.setattr(bdnn_job, "Goal", lambda objective, bound: asked.append(objective) or Goal(objective, bound))
     data = Dataset.from_arrays(np.repeat(np.eye(3, dtype=int), 4, axis=0) * 9, np.repeat([0, 1, 2], 4))
     train(data, Bdnn((3,)), ensemble="none", node_limit=0)
-    monkeypatch.setattr(bdnn, "MODEL_ENTRIES", 0)
+    monkeypatch.setattr(bdnn_job, "MODEL_ENTRIES", 0)
     trained = train(data, Bdnn((3,)), ensemble="none", node_limit=0)
     assert asked == ["max-correct", "min-hinge"]
     assert trained.report.correct == 12

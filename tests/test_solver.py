@@ -184,16 +184,20 @@ def test_time_for_a_model_is_time_to_build_it_and_as_much_to_solve_it():
     assert Solver().has_time_for(10**9, 10**9)
 
 
-def test_impossible_limits_are_refused():
-    for fields in (
-        {"time_limit": -1.0},
-        {"time_limit": float("nan")},
-        {"node_limit": -1},
-        {"seed": -1},
-        {"threads": 0},
-    ):
-        with pytest.raises(UsageError, match="not possible: give "):
-            Solver(**fields)
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"time_limit": -1.0}, "a time limit of -1.0 seconds is not possible: give 0 or more"),
+        ({"time_limit": float("nan")}, "a time limit of nan seconds is not possible: give 0 or more"),
+        ({"node_limit": -1}, "a node limit of -1 is not possible: give a number of 0..2147483647"),
+        ({"seed": -1}, "a seed of -1 is not possible: give a number of 0..2147483647"),
+        ({"threads": 0}, "0 threads are not possible: give a number of at least 1"),
+    ],
+)
+def test_impossible_limits_are_refused(fields, message):
+    with pytest.raises(UsageError) as refused:
+        Solver(**fields)
+    assert str(refused.value) == message
 
 
 def test_a_node_limit_beyond_32_bits_names_the_range():

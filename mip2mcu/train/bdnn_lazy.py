@@ -28,7 +28,7 @@ from mip2mcu.train.sign_network import SignNetwork
 from mip2mcu.train.trained import settled
 
 if TYPE_CHECKING:
-    from mip2mcu.train.bdnn import BdnnJob
+    from mip2mcu.train.bdnn_job import BdnnJob
 
 
 def solve_lazily(

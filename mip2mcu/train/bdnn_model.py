@@ -90,8 +90,7 @@ class Plan:
 
     def wanted(self) -> IntArray:
         """(k, outputs): samples behind a row that want each output to fire."""
-        counts = self.reduction.counts
-        return counts[:, :1] if self.widths[-1] == 1 else counts
+        return wanted_bits(self.reduction.counts, self.widths[-1])
 
     @property
     def entries(self) -> int:
@@ -100,6 +99,11 @@ class Plan:
         first = rows * self.widths[0] * self.inputs(1)
         deeper = sum(a * b for a, b in zip(self.widths, self.widths[1:], strict=False))
         return 2 * first * (1 if self.sets is None else 3) + 8 * patterns * deeper
+
+
+def wanted_bits(counts: IntArray, outputs: int) -> IntArray:
+    """(k, outputs): samples behind a row that want each output to fire; ``counts`` (k, classes)."""
+    return counts[:, :1] if outputs == 1 else counts
 
 
 def build_model(plan: Plan) -> pyo.ConcreteModel:
@@ -334,7 +338,7 @@ def cost(network: SignNetwork, reduction: Reduction, sets: RobustSets | None) ->
 def row_costs(network: SignNetwork, reduction: Reduction, sets: RobustSets | None) -> IntArray:
     """(k,): each row's share of the objective: output bits that differ, and samples that are not held."""
     bits, counts = output_bits(network, reduction), reduction.counts
-    wanted = counts[:, :1] if bits.shape[1] == 1 else counts
+    wanted = wanted_bits(counts, bits.shape[1])
     samples = counts.sum(axis=1)
     costs = np.where(bits == 1, samples[:, None] - wanted, wanted).sum(axis=1)
     if sets is not None:
@@ -346,7 +350,7 @@ def row_costs(network: SignNetwork, reduction: Reduction, sets: RobustSets | Non
 def least_costs(reduction: Reduction, outputs: int, sets: RobustSets | None) -> IntArray:
     """(k,): what every network costs on a row, for equal rows of several classes cannot all be right."""
     counts = reduction.counts
-    wanted = counts[:, :1] if outputs == 1 else counts
+    wanted = wanted_bits(counts, outputs)
     samples = counts.sum(axis=1)
     costs = np.minimum(wanted, samples[:, None] - wanted).sum(axis=1)
     if sets is not None:

@@ -23,8 +23,8 @@ class Formulation(Protocol):
     """Options of a formulation (a frozen dataclass) and what can be done with them.
 
     The network of two classes has one last unit and the rule `Sign`; that of more classes one a class and `Argmax`.
-    Ensembles are built around any formulation with these three methods; the two that solve for hidden units, `inn` and
-    `bdnn`, can divide the rows into batches as well.
+    Ensembles are built around any formulation with these three methods; `inn` and `bdnn` can divide the rows into
+    batches as well.
     """
 
     name: ClassVar[str]
