@@ -183,7 +183,7 @@ def test_no_program_is_built_that_the_time_does_not_allow(formulation, monkeypat
 
     monkeypatch.setattr(Goal, "program", build)
     monkeypatch.setattr(sys.modules["mip2mcu.train.bemi_job"], "build_model", build)
-    monkeypatch.setattr(sys.modules["mip2mcu.train.bdnn"], "build_model", build)
+    monkeypatch.setattr(sys.modules["mip2mcu.train.bdnn_job"], "build_model", build)
     with pytest.raises(AssertionError, match="built"):
         train(data, formulation, node_limit=1)
     assert train(data, formulation, time_limit=0.05).report.status == "incumbent"
