@@ -10,9 +10,11 @@ breast cancer, heart, ionosphere, pima diabetes
            left to validation. That committees do well on few rows, and that units draw shares of the inputs and ridges
            as they do, was found on these tables with test rows in sight
 robust     three units, by the program of fewest errors and as a committee: the same training with and without a robust
-           radius of 1. From both, validation rows choose: without the radius the most accurate network, with it the one
-           with most certified rows; the bar is for these two. Beside them a robust linear program, and what no
-           classifier exceeds on this table. Robust committees were settled on six splits dealt by seeds 100..105
+           radius of 1, and fewest errors for a radius of 2. Of all, validation rows choose: without the radius the most
+           accurate network, with it the one with most certified rows. The bar, ten points of certified accuracy, is
+           for a network without the radius that is at least as accurate as the robust one, and stands where that holds.
+           Beside them a robust linear program, and what no classifier exceeds on this table. Robust committees were
+           settled on six splits dealt by seeds 100..105
 exact, uniform, optdigits, edges   see each
 
 Rows of tasks that are not named keep their committed figures.
@@ -65,11 +67,13 @@ TABLES = {
     "pima diabetes": "pima_diabetes.csv",
 }
 COMMITTEE = Bdnn((31,), method="committee")
-METHODS: dict[str, tuple[str, dict[str, Any]]] = {
-    "fewest errors": ("exact", {"time_limit": SECONDS}),
-    "committee": ("committee", {"node_limit": 0}),
-}
 RADIUS = 1
+METHODS: dict[str, tuple[str, int, dict[str, Any]]] = {
+    "fewest errors": ("exact", RADIUS, {"time_limit": SECONDS}),
+    "fewest errors for twice the radius": ("exact", 2 * RADIUS, {"time_limit": SECONDS}),
+    "committee": ("committee", RADIUS, {"node_limit": 0}),
+}
+"""Of robust networks: the method, the radius they are trained for, and the limits."""
 L1_PRICE = 3.0
 """Of the weights of the robust linear program."""
 
@@ -151,10 +155,10 @@ def robust(folder: Path, repeats: int) -> Iterator[Row]:
         figures: dict[str, float] = {}
         for coding in ("affine", "thermometer"):
             data = parts(folder / TABLES["breast cancer"], seed, coding)
-            for kind, radius, judge in (("plain", (), accuracy_of), ("robust", (RADIUS,), certified_of)):
+            for kind, judge in (("plain", accuracy_of), ("robust", certified_of)):
                 networks = {}
-                for name, (method, limits) in METHODS.items():
-                    options = Bdnn(HIDDEN, method=method, robust_radius=radius)
+                for name, (method, radius, limits) in METHODS.items():
+                    options = Bdnn(HIDDEN, method=method, robust_radius=(radius,) if kind == "robust" else ())
                     networks[name] = train(data.training, options, **limits).network
                 network = max(networks.values(), key=lambda one: judge(one, data.validation))
                 for name, one in (*networks.items(), ("chosen", network)):
@@ -178,7 +182,8 @@ def robust(folder: Path, repeats: int) -> Iterator[Row]:
                 ("attacked", "accuracy under random signs, radius 1"),
             ):
                 plain, ours = (figures[f"{coding} {name} {kind} {what}"] for kind in ("plain", "robust"))
-                bar = f"{plain + 10:.1f} %" if what == "certified" and name == "chosen" else ""
+                comparable = figures[f"{coding} {name} plain clean"] >= figures[f"{coding} {name} robust clean"]
+                bar = f"{plain + 10:.1f} %" if what == "certified" and comparable else ""
                 references = {"without robust training": plain}
                 if f"line {what}" in figures:
                     references["robust linear program (float)"] = figures[f"line {what}"]
