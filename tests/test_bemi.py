@@ -142,6 +142,52 @@ def test_every_stage_ends_at_the_optimum_of_all_networks(seed, bemi):
         assert record.exact == (max(values) if job.maximised(stage) else min(values))
 
 
+def counted_as_in_the_paper(data, networks, bound):
+    """Confident samples, margins (unit by unit) and links of three networks for two classes, by lists alone."""
+    rows = data.inputs.tolist()
+    signs = [1 - 2 * label for label in data.labels.tolist()]
+
+    def sums(network, row):
+        found, values = [], row
+        for layer in network.layers:
+            weighted = [[w * v for w, v in zip(unit, values, strict=True)] for unit in layer.weights.tolist()]
+            found.append([sum(unit) for unit in weighted])
+            values = [1 if total >= 0 else -1 for total in found[-1]]
+        return found
+
+    reach = bound * (networks[0].layers[-1].weights.shape[1] + 1)
+    kept = [k for k, row in enumerate(rows) if 4 * signs[k] * sums(networks[0], row)[-1][0] >= reach]
+    fires = [[[s >= 0 for s in layer] for layer in sums(networks[1], row)[:-1]] + [[y > 0]]
+             for row, y in zip(rows, signs, strict=True)]  # fmt: skip
+    margins = []
+    for network in networks[1:]:
+        each = [[[s if f else -1 - s for s, f in zip(*layer, strict=True)]
+                 for layer in zip(sums(network, rows[k]), fires[k], strict=True)] for k in kept]  # fmt: skip
+        margins.append([[min(unit) for unit in zip(*layer, strict=True)] for layer in zip(*each, strict=True)])
+    links = sum(w != 0 for layer in networks[2].layers for unit in layer.weights.tolist() for w in unit)
+    return len(kept), margins, links
+
+
+@pytest.mark.parametrize(("hidden", "bound"), [((), 2), ((2,), 1), ((2, 2), 3)])
+@pytest.mark.parametrize("seed", range(2))
+def test_the_published_stages_are_those_of_the_paper(hidden, bound, seed):
+    data = random_data(seed, rows=6, inputs=3, top=4)
+    trained = train(data, Bemi(hidden, bound, variant="published"), node_limit=30)
+    networks = [*trained.earlier, trained.network]
+    confident, (best, last), links = counted_as_in_the_paper(data, networks, bound)
+    first, second, third = trained.report.solves
+    assert confident < data.rows, "a sample that contradicts another is among them"
+    assert (first.exact, second.exact, third.exact) == (confident, sum(map(sum, best)), links)
+    assert second.bound >= second.exact
+    assert all(a >= b for ours, floors in zip(last, best, strict=True) for a, b in zip(ours, floors, strict=True))
+
+
+def test_samples_that_are_not_confident_do_not_limit_the_margins():
+    data = Dataset.from_arrays(np.array([[5, 0], [0, 5], [1, 0]]), [0, 1, 1], input_range=(0, 5))
+    margins = train(data, Bemi((), variant="published"), node_limit=100).report.solves[1]
+    assert (margins.status, margins.exact, margins.bound) == ("optimal", 4, 4.0)
+
+
 # ---- behaviour -----------------------------------------------------------------------------------------------------
 
 
@@ -167,6 +213,11 @@ def test_the_threshold_is_a_quarter_of_the_reach():
     data = separated_data(rows=20, classes=2)
     thresholds = [Bemi(h, P).goal(data).threshold for h, P in (((4, 4), 1), ((10, 3), 1), ((4, 4), 3), ((), 1))]
     assert thresholds == [2, 1, 4, 1]
+
+
+def test_the_threshold_counts_equal_inputs_one_by_one():
+    data = Dataset.from_arrays(np.array([[0] * 7, [1] * 7]), [0, 1], input_range=(0, 1))
+    assert Bemi((), variant="published").goal(data).threshold == 2
 
 
 def test_stages_hand_their_time_on():

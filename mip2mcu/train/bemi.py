@@ -6,8 +6,8 @@
 
 A unit has the margin m when its sum is >= m on every sample on which it fires and <= -1 - m on all others: sums are
 whole numbers, so there is no epsilon. For two classes there is one output (y = +1 for class 0), for more one a class.
-The threshold is ceil(P (N + 1) / 4) for N inputs of the output. Each stage starts from the whole network of the stage
-before, and has the time that those before it left over.
+The threshold is ceil(P (N + 1) / 4) for N inputs of the output; a corrected linear unit is confident from 1 on. Each
+stage starts from the whole network of the stage before, and has the time that those before it left over.
 
 ``variant="published"``: no bias; the sum of all units' margins, all layers in one; samples that were not confident are
 forgotten; every unit keeps its margin in the last stage.

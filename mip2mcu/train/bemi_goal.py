@@ -72,14 +72,18 @@ class Goal:
         values = np.abs(self.reduction.rows) if layer == 1 else np.ones((1, self.widths[layer - 2]), dtype=np.int64)
         return int((values @ self.weight_high(layer)).max()) + self.margin_high(layer) + 1
 
-    def margin_high(self, layer: int) -> int:
-        """No unit that tells two rows apart has a larger margin; without a bias, none at all."""
+    def margin_high(self, layer: int, kept: BoolArray | None = None) -> int:
+        """No unit that tells two rows apart has a larger margin; without a bias, none at all on the ``kept`` samples.
+
+        Without ``kept``, or where it keeps none: on all samples.
+        """
         high = self.weight_high(layer)
         if layer > 1:
             return int(high.sum())
         rows = self.reduction.rows
         if self.published:
-            return int((np.abs(rows) @ high).min())
+            own = [] if kept is None else self.kept_rows(kept)
+            return int((np.abs(rows[own] if own else rows) @ high).min())
         span = rows.max(axis=0, initial=0) - rows.min(axis=0, initial=0) if len(rows) else np.zeros(0, dtype=np.int64)
         return int(span @ high) // 2
 
@@ -117,10 +121,12 @@ class Goal:
         values, found = self.reduction.rows[rows], []
         for layer in range(network.depth - 1):
             sums = network.sums(values, layer)
-            found.append(np.where(sums >= 0, sums, -1 - sums).min(axis=0, initial=self.margin_high(layer + 1)))
+            high = self.margin_high(layer + 1, kept)
+            found.append(np.where(sums >= 0, sums, -1 - sums).min(axis=0, initial=high))
             values = np.where(sums >= 0, 1, -1)
         outputs = self.signed_outputs(network)[kept]
-        found.append((outputs - (self.signs[kept] < 0)).min(axis=0, initial=self.margin_high(network.depth)))
+        high = self.margin_high(network.depth, kept)
+        found.append((outputs - (self.signs[kept] < 0)).min(axis=0, initial=high))
         return found
 
     def kept_rows(self, kept: BoolArray) -> list[int]:
@@ -152,7 +158,7 @@ def goal_of(
 ) -> Goal:
     """The goal on ``dataset``, whose rows are reduced. Without a bias, constant columns that are not 0 are kept."""
     reduction = _without_bias(dataset, domain) if published else reduce(dataset, domain)
-    inputs = hidden[-1] if hidden else len(reduction.groups) if published else 0
+    inputs = hidden[-1] if hidden else int(reduction.copies.sum()) if published else 0
     threshold = max(1, -(-domain.bound * (inputs + 1) // 4)) if hidden or published else 1
     return Goal(reduction, hidden, published, keep, threshold)
 

@@ -82,13 +82,13 @@ class BemiJob:
         """The stage's objective is the larger the better."""
         return stage == "margins" or (stage == "confident" and self.goal.published)
 
-    def bound(self, stage: str) -> float:
+    def bound(self, stage: str, after: After | None) -> float:
         """A bound on the stage's objective that needs no solver."""
         goal = self.goal
         if stage == "confident" and goal.published:
             return float(goal.widths[-1] * int(goal.counts().sum()))
-        if stage == "margins":
-            tops = [goal.price(layer) * goal.margin_high(layer) for layer in range(1, len(goal.widths) + 1)]
+        if after is not None and stage == "margins":
+            tops = [goal.price(layer) * goal.margin_high(layer, after.kept) for layer in range(1, len(goal.widths) + 1)]
             return float(sum(top * (goal.widths[at] if goal.published else 1) for at, top in enumerate(tops)))
         return 0.0
 
@@ -106,7 +106,7 @@ class BemiJob:
                 network = thinned(self.goal, network, after, self.stop)
             value = self.value(stage, network, after)
             assert value is not None
-            record = replace(no_solve(stage, self.solver), bound=self.bound(stage))
+            record = replace(no_solve(stage, self.solver), bound=self.bound(stage, after))
             records.append(self._told(self._settled(record, value)))
             networks.append(network)
         return networks, records
@@ -124,7 +124,7 @@ class BemiJob:
             network = self._best_start(stage, [*networks[-1:], starts[position]], after)
             value = self.value(stage, network, after)
             assert value is not None
-            before = self._settled(replace(records[position], bound=self.bound(stage)), value)
+            before = self._settled(replace(records[position], bound=self.bound(stage, after)), value)
             network, record = self._stage(stage, network, before, after, position)
             networks.append(network)
             found.append(self._told(record))

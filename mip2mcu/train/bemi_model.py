@@ -20,6 +20,7 @@ from mip2mcu.mip.pieces import (
     count_links,
     declare_weights,
     dense_row,
+    margin_link,
     product_link,
     reaches_margin,
     sign_link,
@@ -65,7 +66,8 @@ def build_model(goal: Goal, stage: str, after: After | None = None) -> pyo.Concr
         rows = goal.kept_rows(after.kept)
     _declare(model, goal, rows)
     if stage == "margins":
-        _declare_margins(model, goal)
+        assert after is not None
+        _declare_margins(model, goal, after)
     with_margin = set() if after is None else set(goal.kept_rows(after.kept))
     totals: dict[tuple[int, int], Total] = {}
     for layer in range(1, len(goal.widths) + 1):
@@ -212,13 +214,13 @@ def _margin_index(goal: Goal, layer: int, unit: int) -> Any:
     return (layer, unit) if goal.published else layer
 
 
-def _declare_margins(model: pyo.ConcreteModel, goal: Goal) -> None:
+def _declare_margins(model: pyo.ConcreteModel, goal: Goal, after: After) -> None:
     """A margin a unit as published, else one a layer."""
     indices = _units(goal) if goal.published else list(range(1, len(goal.widths) + 1))
     model.margin = pyo.Var(
         indices,
         domain=pyo.NonNegativeReals,
-        bounds=lambda _, layer, *_unit: (0, goal.margin_high(layer)),
+        bounds=lambda _, layer, *_unit: (0, goal.margin_high(layer, after.kept)),
     )
 
 
@@ -233,10 +235,7 @@ def _link_with_margin(
         model.fires_with_margin[index] = total.expression((total.low - floor, fired)) >= total.low
         model.rests_with_margin[index] = total.expression((-(total.high + 1 + floor), fired)) <= -1 - floor
         return
-    margin = model.margin[_margin_index(goal, layer, j)]
-    top = goal.margin_high(layer)
-    model.fires_with_margin[index] = total.expression((-1, margin), (total.low - top, fired)) >= total.low - top
-    model.rests_with_margin[index] = total.expression((1, margin), (-(total.high + 1 + top), fired)) <= -1
+    margin_link(model, index, total, fired, model.margin[_margin_index(goal, layer, j)])
 
 
 def _aim_at_margins(model: pyo.ConcreteModel, goal: Goal) -> None:
