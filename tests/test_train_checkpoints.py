@@ -103,12 +103,20 @@ def test_a_file_that_is_no_result_is_named(tmp_path):
     trained(tmp_path)
     for path in tmp_path.iterdir():
         document = json.loads(path.read_text())
-        document["network"]["layers"] = []
+        document["result"]["network"]["layers"] = []
         path.write_text(json.dumps(document))
     with pytest.raises(UsageError, match=r"is no finished solve of this version .*: remove it, or resume elsewhere"):
         trained(tmp_path)
     with pytest.raises(UsageError, match="is no finished solve"):
         read(tmp_path / "missing.json")
+
+
+def test_a_result_of_another_solve_is_not_taken_for_ones_own(tmp_path):
+    trained(tmp_path)
+    first, second = sorted(tmp_path.iterdir())[:2]
+    first.write_bytes(second.read_bytes())
+    with pytest.raises(UsageError, match=rf"{first.name} is no finished solve .*damaged, changed or renamed"):
+        trained(tmp_path)
 
 
 def test_a_folder_that_cannot_be_made_is_refused_before_the_work(tmp_path):
@@ -120,6 +128,6 @@ def test_counts_of_cross_validation_are_kept_too(tmp_path):
     data = separated_data(rows=60, classes=2)
     first = train(data, node_limit=0, resume=tmp_path)
     before = stamps(tmp_path)
-    assert any("counts" in json.loads(path.read_text()) for path in tmp_path.iterdir())
+    assert any("counts" in json.loads(path.read_text())["result"] for path in tmp_path.iterdir())
     assert train(data, node_limit=0, resume=tmp_path).network.sha256 == first.network.sha256
     assert stamps(tmp_path) == before

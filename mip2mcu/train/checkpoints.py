@@ -8,7 +8,8 @@ from and the version. A task whose file is there is not run again, and its resul
 are left out of the digest: who resumes with more time keeps what was finished with less. A task that was told to stop
 leaves no file. With a Dask cluster the folder must be one that all its workers see.
 
-Results are `Trained`, `Found` or tuples of whole numbers, as JSON; networks are validated when they are read.
+Results are `Trained`, `Found` or tuples of whole numbers, as JSON with a digest of it; networks are validated when they
+are read. A file that was damaged, changed or renamed is an error, not another result.
 """
 
 from __future__ import annotations
@@ -85,8 +86,15 @@ class _Kept:
 def _run(kept: _Kept, context: Context) -> Any:
     result = kept.function(kept.task, context)
     if not context.stop():
-        write_text(kept.path, json.dumps(_encoded(result), indent=1) + "\n")
+        content = _encoded(result)
+        document = {"result": content, "digest": _digest(kept.path, content)}
+        write_text(kept.path, json.dumps(document, indent=1) + "\n")
     return result
+
+
+def _digest(path: Path, content: Any) -> str:
+    """Of a result in the file of its task, whose name says which that is."""
+    return hashlib.sha256(json.dumps([path.stem, content], sort_keys=True).encode("utf-8")).hexdigest()
 
 
 def check_folder(folder: str | Path) -> Path:
@@ -145,7 +153,10 @@ def _encoded(result: Any) -> Any:
 def read(path: Path) -> Any:
     """The result in a file of this module; raises `UsageError` for anything else."""
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
+        whole = json.loads(path.read_text(encoding="utf-8"))
+        document = whole["result"]
+        if whole["digest"] != _digest(path, document):
+            raise ValueError("its digest is another: it was damaged, changed or renamed")
         if "counts" in document:
             return tuple(int(value) for value in document["counts"])
         if "units" in document:
