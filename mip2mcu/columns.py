@@ -8,6 +8,7 @@ is exact: its digits as one integer, and a power of ten.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import TypeAlias
@@ -46,6 +47,13 @@ _FAR = 2**40
 
 Number: TypeAlias = tuple[int, int]
 """(digits, power): the value digits * 10**power."""
+RowNumber: TypeAlias = Callable[[int], int]
+"""Which row of its file a row of a column is, from 1 on; errors name it."""
+
+
+def in_order(k: int) -> int:
+    """The number of row ``k`` where a column has all rows of its file."""
+    return k + 1
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,11 +91,11 @@ def _missing(count: int) -> str:
     return "1 missing value takes" if count == 1 else f"{count} missing values take"
 
 
-def numeric_column(name: str, column: Column) -> NumericColumn | None:
+def numeric_column(name: str, column: Column, number: RowNumber = in_order) -> NumericColumn | None:
     """The raw integers of a training column, or None where it holds categories."""
     if not isinstance(column, tuple):
-        return _numeric_array(name, column)
-    numbers = _training_numbers(name, column)
+        return _numeric_array(name, column, number)
+    numbers = _training_numbers(name, column, number)
     return None if numbers is None else _numeric_texts(name, column, numbers)
 
 
@@ -145,7 +153,7 @@ def fit_categories(name: str, column: tuple[str, ...]) -> FittedColumn:
     return FittedColumn(feature, raw_column(feature, column), tuple(notes))
 
 
-def raw_column(feature: Feature, column: Column) -> IntArray:
+def raw_column(feature: Feature, column: Column, number: RowNumber = in_order) -> IntArray:
     """Raw integers (rows,) of a column for a fitted feature; text in a numeric column is a `DatasetError`.
 
     Values beyond the feature's C type are clamped to it (its coding saturates earlier); unseen categories take the
@@ -158,22 +166,22 @@ def raw_column(feature: Feature, column: Column) -> IntArray:
         return np.array([feature.missing if t in MISSING else index.get(t, unseen) for t in texts], dtype=np.int64)
     low, high = RAW_TYPES[feature.raw_type]
     if not isinstance(column, tuple):
-        _check_finite(feature.name, column)
+        _check_finite(feature.name, column, number)
         return _round_floats(column, feature.decimals, low, high)
     raw: dict[str, int] = dict.fromkeys(MISSING, feature.missing)
     for text in dict.fromkeys(column):
         if text not in MISSING:
-            number = _number(text)
-            if number is None:
-                raise _no_number(feature.name, column, text)
-            raw[text] = min(high, max(low, _scaled(number, feature.decimals)))
+            value = _number(text)
+            if value is None:
+                raise _no_number(feature.name, column, text, number)
+            raw[text] = min(high, max(low, _scaled(value, feature.decimals)))
     return np.array([raw[text] for text in column], dtype=np.int64)
 
 
-def whole_column(name: str, column: Column) -> IntArray:
+def whole_column(name: str, column: Column, number: RowNumber = in_order) -> IntArray:
     """The integers (rows,) of a column that is taken as it is; anything else is a `DatasetError`."""
     if not isinstance(column, tuple):
-        _check_finite(name, column)
+        _check_finite(name, column, number)
         if column.dtype.kind == "f" and (column != np.trunc(column)).any():
             value = column[np.flatnonzero(column != np.trunc(column))[0]]
             raise DatasetError(f"column {name!r} holds {value}, an integer was expected: leave out --input-range")
@@ -182,15 +190,15 @@ def whole_column(name: str, column: Column) -> IntArray:
     for text in dict.fromkeys(column):
         if text in MISSING:
             raise DatasetError(
-                f"column {name!r} has no value in data row {column.index(text) + 1}: "
+                f"column {name!r} has no value in data row {_first(column, text, number)}: "
                 "leave out --input-range to have missing values imputed"
             )
-        number = _number(text)
-        if number is None:
-            raise _no_number(name, column, text)
-        if _places(number):
+        value = _number(text)
+        if value is None:
+            raise _no_number(name, column, text, number)
+        if _places(value):
             raise DatasetError(f"column {name!r} holds {text}, an integer was expected: leave out --input-range")
-        values[text] = _scaled(number, 0)
+        values[text] = _scaled(value, 0)
     return np.array([values[text] for text in column], dtype=np.int64)
 
 
@@ -205,8 +213,13 @@ def _number(text: str) -> Number | None:
     return int(f"{sign}0{whole}{fraction}"), int(power or 0) - len(fraction)
 
 
-def _no_number(name: str, column: tuple[str, ...], text: str) -> DatasetError:
-    row = column.index(text) + 1
+def _first(column: tuple[str, ...], text: str, number: RowNumber) -> int:
+    """Number of the first row of the file, among those of ``column``, that holds ``text``."""
+    return min(number(k) for k, entry in enumerate(column) if entry == text)
+
+
+def _no_number(name: str, column: tuple[str, ...], text: str, number: RowNumber) -> DatasetError:
+    row = _first(column, text, number)
     if is_not_finite(text):
         return DatasetError(
             f"column {name!r} holds {text!r} in data row {row}: leave the cell empty if the value is missing"
@@ -215,15 +228,15 @@ def _no_number(name: str, column: tuple[str, ...], text: str) -> DatasetError:
     return DatasetError(f"column {name!r} holds {text[:60]!r} in data row {row}, {expected} was expected")
 
 
-def _training_numbers(name: str, column: tuple[str, ...]) -> dict[str, Number] | None:
+def _training_numbers(name: str, column: tuple[str, ...], number: RowNumber) -> dict[str, Number] | None:
     """The number of each distinct text that is present; None where one of them is a category."""
     numbers: dict[str, Number] = {}
     wrong: str | None = None
     present = [text for text in dict.fromkeys(column) if text not in MISSING]
     for text in present:
-        number = _number(text)
-        if number is not None:
-            numbers[text] = number
+        value = _number(text)
+        if value is not None:
+            numbers[text] = value
         elif is_number(text) or is_not_finite(text):
             wrong = wrong or text
         else:
@@ -231,7 +244,7 @@ def _training_numbers(name: str, column: tuple[str, ...]) -> dict[str, Number] |
     if not present:
         raise DatasetError(f"column {name!r} has no values at all: remove it")
     if wrong is not None:
-        raise _no_number(name, column, wrong)
+        raise _no_number(name, column, wrong, number)
     return numbers
 
 
@@ -283,14 +296,14 @@ def _allowed_decimals(name: str, largest: float, shown: str) -> int:
 # ---- numbers of an NPZ ---------------------------------------------------------------------------------------------
 
 
-def _check_finite(name: str, column: NDArray[np.generic]) -> None:
+def _check_finite(name: str, column: NDArray[np.generic], number: RowNumber) -> None:
     if column.dtype.kind == "f" and not np.isfinite(column).all():
-        k = int(np.flatnonzero(~np.isfinite(column))[0])
-        raise DatasetError(f"column {name!r} holds {column[k]} in row {k + 1}: remove the row or replace the value")
+        k = min(np.flatnonzero(~np.isfinite(column)).tolist(), key=number)
+        raise DatasetError(f"column {name!r} holds {column[k]} in row {number(k)}: remove the row or replace the value")
 
 
-def _numeric_array(name: str, column: NDArray[np.generic]) -> NumericColumn:
-    _check_finite(name, column)
+def _numeric_array(name: str, column: NDArray[np.generic], number: RowNumber) -> NumericColumn:
+    _check_finite(name, column, number)
     low, high = column.min(), column.max()
     largest = max(-float(low), float(high))
     allowed = _allowed_decimals(name, largest, f"{largest:.9g}")

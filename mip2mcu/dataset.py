@@ -182,8 +182,10 @@ class Dataset:
                 "give a share between 0 and 1, such as 0.25"
             )
         order = np.random.default_rng(seed).permutation(table.rows).tolist()
-        training = _fitted(table.rows_at(order[:-tested]), coding, bits, input_range)
-        return training, _like(table.rows_at(order[-tested:]), training)
+        kept, held_out = table.rows_at(order[:-tested]), table.rows_at(order[-tested:])
+        _check_classes_are_kept(table, kept)
+        training = _fitted(kept, coding, bits, input_range)
+        return training, _like(held_out, training)
 
     def rows_at(self, indices: ArrayLike) -> Dataset:
         """The rows ``indices``, with all else unchanged."""
@@ -221,7 +223,7 @@ def fit_quantizer(table: Table, coding: str, bits: int) -> tuple[Quantizer, IntA
     types = {column.dtype for column in table.columns if not isinstance(column, tuple)}
     if coding == "auto":
         coding = "raw" if types in ({np.dtype(np.uint8)}, {np.dtype(np.int8)}) else "thermometer"
-    numeric = [numeric_column(name, column) for name, column in zip(table.names, table.columns, strict=True)]
+    numeric = [numeric_column(n, column, table.number) for n, column in zip(table.names, table.columns, strict=True)]
     common = _common_range(table, numeric) if coding == "raw" else None
     fitted: list[FittedColumn] = []
     for name, column, numbers in zip(table.names, table.columns, numeric, strict=True):
@@ -297,7 +299,7 @@ def _plain(table: Table, classes: tuple[str, ...], low: int, high: int) -> Datas
 
 
 def _integers(table: Table, classes: tuple[str, ...], low: IntArray, high: IntArray, *, way_out: str) -> Dataset:
-    columns = [whole_column(name, column) for name, column in zip(table.names, table.columns, strict=True)]
+    columns = [whole_column(n, column, table.number) for n, column in zip(table.names, table.columns, strict=True)]
     inputs = np.stack(columns, axis=1)
     for k, i in _outside(inputs, low, high):
         raise DatasetError(
@@ -331,7 +333,7 @@ def _like(table: Table, like: Fitted) -> Dataset:
                 f"{len(like.input_low)}: give those that it was trained on{column}"
             )
         return _integers(table, like.classes, like.input_low, like.input_high, way_out=_FIT_MODEL)
-    raw = [raw_column(f, c) for f, c in zip(like.quantizer.features, table.columns, strict=True)]
+    raw = [raw_column(f, c, table.number) for f, c in zip(like.quantizer.features, table.columns, strict=True)]
     return _quantized(table, like.quantizer, np.stack(raw, axis=1), like.classes, ())
 
 
@@ -378,6 +380,19 @@ def _check_measurement(classes: Sequence[str], rows: int) -> None:
         raise DatasetError(
             f"the labels of {rows} rows are {len(classes)} different numbers ({', '.join(classes[:3])[:60]}, ...), "
             "which looks like a measurement: is it the right column? --label names another; or label ranges of it"
+        )
+
+
+def _check_classes_are_kept(table: Table, kept: Table) -> None:
+    """Raise `DatasetError` where a class of ``table`` has no row among those that are ``kept`` for training."""
+    if table.labels is None or kept.labels is None:
+        return
+    _check_measurement(_class_order(table.labels), table.rows)
+    lost = set(table.labels) - set(kept.labels)
+    if lost:
+        raise DatasetError(
+            f"all rows of class {min(lost)[:60]!r} are among the {table.rows - kept.rows} of {table.rows} that are "
+            "kept for testing: take another seed or a smaller share, or leave the class out"
         )
 
 

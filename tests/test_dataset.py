@@ -367,6 +367,32 @@ def test_a_row_out_of_range_is_named_by_its_place_in_the_file_when_rows_are_shuf
             Dataset.read_split(tmp_path / "data.csv", input_range=(low, high))
 
 
+@pytest.mark.parametrize(
+    ("cell", "input_range"), [("inf", None), ("9" * 61, None), ("warm", (0, 20)), ("", (0, 20)), ("nan", (0, 20))]
+)
+def test_a_cell_is_named_by_its_place_in_the_file_when_rows_are_shuffled(tmp_path, cell, input_range):
+    for bad in range(1, 13):
+        rows = [f"{cell if k == bad else k},{'xy'[k % 2]}\n" for k in range(1, 13)]
+        (tmp_path / "data.csv").write_text("a,label\n" + "".join(rows))
+        with pytest.raises(DatasetError, match=rf"in data row {bad}[,:]"):
+            Dataset.read_split(tmp_path / "data.csv", input_range=input_range)
+
+
+def test_a_number_of_an_array_is_named_by_its_place_when_rows_are_shuffled(tmp_path):
+    for bad in range(8):
+        X = np.arange(8.0)[:, None]
+        X[bad] = np.inf
+        np.savez(tmp_path / "data.npz", X=X, y=np.arange(8) % 2)
+        with pytest.raises(DatasetError, match=f"holds inf in row {bad + 1}: remove the row"):
+            Dataset.read_split(tmp_path / "data.npz")
+
+
+def test_a_class_that_is_held_out_as_a_whole_is_named(tmp_path):
+    (tmp_path / "data.csv").write_text("a,label\n" + "".join(f"{k},{'xy'[k % 2]}\n" for k in range(9)) + "9,z\n")
+    with pytest.raises(DatasetError, match="all rows of class 'y' are among the 8 of 10 that are kept for testing"):
+        Dataset.read_split(tmp_path / "data.csv", 0.8, seed=1)
+
+
 def test_later_data_of_a_stored_split_are_its_test_part(tmp_path):
     arrays = {
         "X_train": np.array([[1], [2]], dtype=np.uint8), "y_train": [0, 1],
