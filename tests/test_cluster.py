@@ -168,11 +168,12 @@ def test_a_cluster_of_this_machine(monkeypatch):
         assert run.notes == ()
 
 
-def test_a_scheduler_that_cannot_be_reached_is_said_at_once():
+@pytest.mark.parametrize("scheme", ["tcp", "ucx", "http"])
+def test_a_scheduler_that_cannot_be_reached_is_said_at_once(scheme):
     require(distributed is not None, "distributed is not installed")
     began = time.monotonic()
-    with pytest.raises(SolverError, match=r"no Dask scheduler answers at tcp://127\.0\.0\.1:1: start one"):
-        train(separated_data(), FIXED, node_limit=0, cluster="tcp://127.0.0.1:1")
+    with pytest.raises(SolverError, match=rf"no Dask scheduler answers at {scheme}://127\.0\.0\.1:1: start one"):
+        train(separated_data(), FIXED, node_limit=0, cluster=f"{scheme}://127.0.0.1:1")
     assert time.monotonic() - began < cluster_module.CONNECT_SECONDS
 
 

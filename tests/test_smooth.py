@@ -155,7 +155,7 @@ def test_what_cannot_be_is_refused():
         Smooth(links=0)
     with pytest.raises(UsageError, match="a length of 0 is not possible"):
         Smooth(length=0)
-    with pytest.raises(UsageError, match="separates two classes at a time, the data have 3"):
+    with pytest.raises(UsageError, match="two classes at a time, here are 3: take --ensemble rest, or pairs without"):
         train(images(6, 3), "smooth", ensemble="none", node_limit=0)
     with pytest.raises(UsageError, match="2,500 inputs vary, but a prior can be kept of 2,048 at most"):
         wide = np.stack([np.zeros(2500, dtype=np.int64), np.ones(2500, dtype=np.int64)])

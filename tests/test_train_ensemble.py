@@ -101,6 +101,13 @@ def test_a_class_with_one_row_is_enough():
     assert train(data, FIXED, node_limit=0).report.accuracy == 1.0
 
 
+@pytest.mark.parametrize("kind", [("pairs", 2), ("pairs", 3), ("pairs", 4), ("rest", 2), ("none", 2)])
+def test_each_class_has_so_many_members(kind):
+    ensemble = Ensemble(*kind)
+    rows = sum(part.dataset.rows for part in members(FOUR, ensemble))
+    assert rows == FOUR.rows * ensemble.members_of_a_class(4)
+
+
 def test_thousands_of_members_are_asked_about():
     data = Dataset.from_arrays(np.arange(101)[:, None], list(range(101)), input_range=(0, 100))
     with pytest.raises(UsageError, match=r"101 classes make 5,050 networks, .* confirm it with --yes"):
@@ -111,8 +118,8 @@ def test_thousands_of_members_are_asked_about():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"subset_size": 1}, "members for 1 classes decide nothing"),
-        ({"subset_size": 5}, r"the data have 4 classes: give a subset size of 2\.\.4"),
+        ({"subset_size": 1}, "a subset size of 1 leaves nothing to decide: give one of at least 2"),
+        ({"subset_size": 5}, "subsets of 5 classes cannot be made of 4: give a subset size of at most 4"),
         ({"ensemble": "rest", "subset_size": 3}, "the ensemble 'rest' does not vote"),
         ({"ensemble": "none", "vote": "strict"}, "the ensemble 'none' does not vote"),
         ({"vote": "loud"}, "vote 'loud' is unknown"),

@@ -93,8 +93,9 @@ def choose(formulation: Formulation, dataset: Dataset, ensemble: Ensemble, solve
 
 
 def _too_much(dataset: Dataset, ensemble: Ensemble) -> bool:
-    parts = members(dataset, ensemble, many=True)
-    return len(parts) > MEMBERS_MOST or sum(part.dataset.inputs.size for part in parts) > WORK_LIMIT
+    classes = len(dataset.classes)
+    size = dataset.inputs.size * ensemble.members_of_a_class(classes)
+    return ensemble.size(classes) > MEMBERS_MOST or size > WORK_LIMIT
 
 
 def _folds(dataset: Dataset, folds: int, seed: int) -> list[tuple[Dataset, Dataset]]:

@@ -60,7 +60,7 @@ class Ensemble:
         if self.vote not in VOTES:
             raise UsageError(f"vote {self.vote!r} is unknown, choose one of {', '.join(VOTES)}")
         if self.subset_size < 2:
-            raise UsageError(f"members for {self.subset_size} classes decide nothing: give a subset size of at least 2")
+            raise UsageError(f"a subset size of {self.subset_size} leaves nothing to decide: give one of at least 2")
         if self.kind != "pairs" and (self.subset_size, self.vote) != (2, "margin"):
             raise UsageError(f"the ensemble {self.kind!r} does not vote: a subset size or a vote goes with pairs only")
 
@@ -69,6 +69,11 @@ class Ensemble:
         if self.kind == "none" or classes == 2:
             return 1
         return classes if self.kind == "rest" else comb(classes, self.subset_size)
+
+    def members_of_a_class(self, classes: int) -> int:
+        """Number of members that learn from a row."""
+        count = self.size(classes)
+        return count * self.subset_size // classes if self.kind == "pairs" and count > 1 else count
 
     def decision(self, classes: int) -> Decision:
         """The rule over all members' sums."""
@@ -113,7 +118,10 @@ def members(dataset: Dataset, ensemble: Ensemble, *, many: bool = False) -> Memb
     check_classes(dataset)
     classes = len(dataset.classes)
     if ensemble.kind == "pairs" and ensemble.subset_size > classes:
-        raise UsageError(f"the data have {classes} classes: give a subset size of 2..{classes}")
+        raise UsageError(
+            f"subsets of {ensemble.subset_size} classes cannot be made of {classes}: give a subset size of at most "
+            f"{classes}"
+        )
     count = ensemble.size(classes)
     if count > MANY and not many:
         raise UsageError(

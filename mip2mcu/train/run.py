@@ -162,6 +162,7 @@ def train(
             trained = _in_batches(chosen, plan.parts, engine, course)
         else:
             trained = train_members(informed(chosen, plan.rows), plan.parts, engine, course)
+        busy = run.workers if _is_divided(chosen) else min(run.workers, len(plan.parts))
     parts = plan.parts
     network = plan.whole([one.network for one in trained])
     earlier = tuple(plan.whole(stage) for stage in zip(*(t.earlier for t in trained), strict=True))
@@ -172,7 +173,6 @@ def train(
     work = "one epoch of batches" if _is_divided(chosen) else "a quick start"
     work += f" of each of {len(parts)} members" * (len(parts) > 1)
     notes += [*not_separated(parts, trained), *_ending(report, work, time_limit, stopped=stopped())]
-    busy = workers if _is_divided(chosen) else min(workers, len(parts))
     return Trained(network, replace(report, workers=busy, notes=tuple(notes)), earlier)
 
 

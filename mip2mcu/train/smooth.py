@@ -102,8 +102,8 @@ class Informed(Formulation):
         """The reference of two classes' rows."""
         if len(dataset.classes) != 2:
             raise UsageError(
-                f"smooth separates two classes at a time, the data have {len(dataset.classes)}: take --ensemble pairs "
-                "or rest"
+                f"smooth separates two classes at a time, here are {len(dataset.classes)}: take --ensemble rest, or "
+                "pairs without a --subset-size"
             )
         check_classes(dataset)
         signs = np.where(dataset.labels == 0, 1, -1)
