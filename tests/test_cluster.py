@@ -127,6 +127,7 @@ def test_training_on_a_cluster_gives_the_same_bytes(dask):
     alone = train(data, FIXED, node_limit=5)
     together = train(data, FIXED, node_limit=5, cluster=dask)
     assert together.network.sha256 == alone.network.sha256
+    assert (alone.report.workers, together.report.workers) == (1, 2)
 
 
 def test_a_training_goes_on_without_a_killed_worker_and_says_so(tmp_path):
