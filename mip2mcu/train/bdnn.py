@@ -27,10 +27,8 @@ from mip2mcu.mip.solver import Solver, no_solve
 from mip2mcu.progress import Listener, Stop, never, silent
 from mip2mcu.ranges import IntArray
 from mip2mcu.train.bdnn_job import BdnnJob
-from mip2mcu.train.bdnn_model import (
-    build_model,
-)
-from mip2mcu.train.formulation import hidden_widths
+from mip2mcu.train.bdnn_model import build_model
+from mip2mcu.train.formulation import check_options, hidden_widths
 from mip2mcu.train.reduction import WeightDomain, reduce, weight_domain
 from mip2mcu.train.robust_set import RobustSets, robust_reduction, robust_sets
 from mip2mcu.train.sign_network import from_network
@@ -77,8 +75,8 @@ class Bdnn:
     name: ClassVar[str] = "bdnn"
 
     def __post_init__(self) -> None:
+        check_options(self)
         object.__setattr__(self, "hidden", hidden_widths(self.hidden))
-        object.__setattr__(self, "robust_radius", tuple(self.robust_radius))
         if not self.hidden:
             raise UsageError("bdnn has no networks without hidden layers: give hidden layers such as 8,4, or take inn")
         if self.weights not in ("integer", "binary", "continuous"):
@@ -105,8 +103,6 @@ class Bdnn:
     def _check_robust(self) -> None:
         if any(radius < 0 for radius in self.robust_radius):
             raise UsageError(f"a robust radius of {min(self.robust_radius)} is not possible: give 0 or more")
-        if any(radius != int(radius) for radius in self.robust_radius):
-            raise UsageError(f"robust radii {self.robust_radius} are not possible: give whole numbers of raw units")
         if max(self.robust_radius, default=0) > RADIUS_LIMIT:
             raise UsageError(
                 f"a robust radius of {max(self.robust_radius)} is not possible: raw integers have at most 32 bits, "

@@ -37,7 +37,7 @@ from mip2mcu.progress import Listener, Stop, never, silent
 from mip2mcu.train.bemi_goal import Goal, goal_of
 from mip2mcu.train.bemi_job import BemiJob
 from mip2mcu.train.bemi_model import build_model
-from mip2mcu.train.formulation import hidden_widths
+from mip2mcu.train.formulation import check_options, hidden_widths
 from mip2mcu.train.reduction import WeightDomain, weight_domain
 from mip2mcu.train.sign_network import SignNetwork, as_network, from_network
 from mip2mcu.train.trained import Trained, flat_options, report_on
@@ -70,6 +70,7 @@ class Bemi:
     objective: ClassVar[str] = "most confident samples, then widest margins, then fewest links"
 
     def __post_init__(self) -> None:
+        check_options(self)
         object.__setattr__(self, "hidden", hidden_widths(self.hidden))
         if self.variant not in VARIANTS:
             raise UsageError(f"variant {self.variant!r} is unknown, choose one of {', '.join(VARIANTS)}")

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import fields
 from itertools import pairwise
+from math import isfinite
+from numbers import Integral
 from typing import ClassVar, Protocol, runtime_checkable
 
 import pyomo.environ as pyo
@@ -66,9 +69,50 @@ def informed(formulation: Formulation, dataset: Dataset) -> Formulation:
     return formulation.shared(dataset) if isinstance(formulation, Shared) else formulation
 
 
-def hidden_widths(hidden: Iterable[int]) -> tuple[int, ...]:
+_WANTED = {
+    "int | None": "a whole number",
+    "float": "a number",
+    "float | None": "a number",
+    "str": "a word",
+    "int": "a whole number",
+    "bool": "true or false",
+    "tuple[int, ...]": "whole numbers such as 8,4",
+}
+
+
+def check_options(formulation: object) -> None:
+    """Raise `UsageError` unless every field of a formulation, a dataclass, has a value of its type.
+
+    Where an option takes several whole numbers, a single one stands for itself: ``hidden=2`` is ``hidden=(2,)``.
+    """
+    for option in fields(formulation):  # type: ignore[arg-type]
+        kind, value = str(option.type), getattr(formulation, option.name)
+        if kind == "tuple[int, ...]" and not isinstance(value, str):
+            value = tuple(value) if isinstance(value, Iterable) else (value,)
+            object.__setattr__(formulation, option.name, value)
+        if not _fits(value, kind):
+            raise UsageError(f"option {option.name!r} cannot take {value!r}: it wants {_WANTED[kind]}")
+
+
+def _fits(value: object, kind: str) -> bool:
+    """True where ``value`` is what an option of this annotation takes."""
+    if kind.endswith(" | None"):
+        return value is None or _fits(value, kind.removesuffix(" | None"))
+    if kind == "tuple[int, ...]":
+        return isinstance(value, tuple) and all(_is_whole(one) for one in value)
+    if kind == "int":
+        return _is_whole(value)
+    if kind == "float":
+        return _is_whole(value) or (isinstance(value, float) and isfinite(value))
+    return isinstance(value, bool if kind == "bool" else str)
+
+
+def _is_whole(value: object) -> bool:
+    return isinstance(value, Integral) and not isinstance(value, bool)
+
+
+def hidden_widths(widths: tuple[int, ...]) -> tuple[int, ...]:
     """Units of each hidden layer; 0 alone means none. Raises `UsageError` for layers that nobody can train."""
-    widths = tuple(hidden)
     if widths == (0,):
         return ()
     if not all(1 <= width <= UNIT_LIMIT for width in widths):

@@ -23,7 +23,7 @@ from mip2mcu.progress import Listener, Stop, never, silent
 from mip2mcu.train.best_response import Engine
 from mip2mcu.train.clock import Clock
 from mip2mcu.train.compress import stripped
-from mip2mcu.train.formulation import hidden_widths
+from mip2mcu.train.formulation import check_options, hidden_widths
 from mip2mcu.train.goal import Goal, Program
 from mip2mcu.train.inn_search import Search
 from mip2mcu.train.reduction import Reduction, WeightDomain, reduce, weight_domain
@@ -83,6 +83,7 @@ class Inn:
     name: ClassVar[str] = "inn"
 
     def __post_init__(self) -> None:
+        check_options(self)
         object.__setattr__(self, "hidden", hidden_widths(self.hidden))
         if self.compress != "none" and self.domain.binary:
             raise UsageError("binary weights cannot be zero, so no unit can be unused: compress integer weights")

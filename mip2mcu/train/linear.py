@@ -29,6 +29,7 @@ from mip2mcu.dataset import Dataset
 from mip2mcu.errors import UsageError
 from mip2mcu.mip.solver import Solve, Solver
 from mip2mcu.progress import Listener, Stop, never, silent
+from mip2mcu.train.formulation import check_options
 from mip2mcu.train.linear_job import LinearJob, Units
 from mip2mcu.train.linear_model import build_model
 from mip2mcu.train.reduction import Reduction, WeightDomain, reduce, weight_domain
@@ -63,6 +64,7 @@ class Linear:
     name: ClassVar[str] = "linear"
 
     def __post_init__(self) -> None:
+        check_options(self)
         if self.margin is not None and not 0 < self.margin <= 2:
             raise UsageError(f"a margin of {self.margin} is not possible: give a share above 0 and at most 2")
         if self.target is not None and not 1 <= self.target <= 2**31:

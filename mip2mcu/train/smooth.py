@@ -30,7 +30,7 @@ from mip2mcu.mip.pieces import count_links, declare_weights
 from mip2mcu.mip.solver import Solver, no_solve
 from mip2mcu.network import Network
 from mip2mcu.progress import Listener, Progress, Stop, never, silent
-from mip2mcu.train.formulation import Formulation
+from mip2mcu.train.formulation import Formulation, check_options
 from mip2mcu.train.prior import Prior, Reference, nearest, prior_of, reference
 from mip2mcu.train.reduction import WeightDomain, check_classes, weight_domain
 from mip2mcu.train.trained import Trained, flat_options, network_on, report_on, settled
@@ -61,6 +61,7 @@ class Smooth(Formulation):
     name: ClassVar[str] = "smooth"
 
     def __post_init__(self) -> None:
+        check_options(self)
         if self.links < 1:
             raise UsageError(f"{self.links} links of a unit are not possible: give at least 1")
         for option, value, most in (
