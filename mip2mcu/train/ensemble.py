@@ -263,15 +263,33 @@ def _shared(layers: tuple[Dense, ...], networks: Sequence[Network]) -> tuple[Den
     )
 
 
+def member_notes(parts: Members, trained: Sequence[Trained]) -> tuple[str, ...]:
+    """The notes of all members, each once, with the names of those that it is about."""
+    owners: dict[str, dict[str, None]] = {}
+    for part, one in zip(parts, trained, strict=True):
+        for note in one.report.notes:
+            owners.setdefault(note, {})[part.name] = None
+    if len(parts) == 1:
+        return tuple(owners)
+    return tuple(
+        f"{'every member' if len(names) == len(parts) else _few(list(names))}: {note}"
+        for note, names in owners.items()
+    )
+
+
+def _few(names: Sequence[str]) -> str:
+    """The first five of ``names``."""
+    return ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
+
+
 def not_separated(parts: Members, trained: Sequence[Trained]) -> tuple[str, ...]:
     """A sentence about the members that do not fit their own rows, with the best errors of the worst of them."""
     wrong = [(one.report.rows - one.report.correct, part.name) for part, one in zip(parts, trained, strict=True)]
     worst = sorted((entry for entry in wrong if entry[0]), key=lambda entry: -entry[0])
     if len(parts) == 1 or not worst:
         return ()
-    named = ", ".join(f"{name} ({errors})" for errors, name in worst[:5])
-    more = ", ..." if len(worst) > 5 else ""
-    return (f"{len(worst)} of {len(parts)} members do not fit all of their rows (rows wrong): {named}{more}",)
+    named = _few([f"{name} ({errors})" for errors, name in worst])
+    return (f"{len(worst)} of {len(parts)} members do not fit all of their rows (rows wrong): {named}",)
 
 
 def named_solves(parts: Members, trained: Sequence[Trained]) -> tuple[Solve, ...]:

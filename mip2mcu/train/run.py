@@ -6,7 +6,6 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, fields, replace
-from math import isfinite
 from pathlib import Path
 from typing import Any, TypeGuard
 
@@ -22,6 +21,7 @@ from mip2mcu.parallel import Executor, executor, share_of_time
 from mip2mcu.progress import Listener, Stop, silent, stop_on_interrupt
 from mip2mcu.stages import fit_stages, in_front, through
 from mip2mcu.train.batches import train_by_averaging
+from mip2mcu.train.bdnn import Bdnn
 from mip2mcu.train.checkpoints import Checkpointed, check_folder
 from mip2mcu.train.choice import Choice, choose
 from mip2mcu.train.clock import Clock, Course
@@ -30,6 +30,7 @@ from mip2mcu.train.ensemble import (
     Members,
     automatic,
     combined,
+    member_notes,
     members,
     named_solves,
     not_separated,
@@ -55,50 +56,15 @@ DEFAULT_TIME_LIMIT = 60.0
 
 
 def formulation_named(name: str, options: Mapping[str, Any] | None = None) -> Formulation:
-    """The formulation ``name`` with ``options``; raises `UsageError` for an unknown name or option.
-
-    Where an option takes several whole numbers, a single one stands for itself: ``hidden=2`` is ``hidden=(2,)``.
-    """
+    """The formulation ``name`` with ``options``; raises `UsageError` for an unknown name or option."""
     if name not in FORMULATIONS:
         raise UsageError(f"formulation {name!r} is unknown, choose one of {', '.join(FORMULATIONS)}")
-    options_class = FORMULATIONS[name].options
-    known = {field.name: str(field.type) for field in fields(options_class)}  # type: ignore[arg-type]
-    given = {
-        option: (value,) if type(value) is int and known.get(option) == "tuple[int, ...]" else value
-        for option, value in (options or {}).items()
-    }
-    for option, value in given.items():
+    options_class, given = FORMULATIONS[name].options, options or {}
+    known = [field.name for field in fields(options_class)]  # type: ignore[arg-type]
+    for option in given:
         if option not in known:
             raise UsageError(f"formulation {name!r} has no option {option!r}, only {', '.join(known)}")
-        if not _fits(value, known[option]):
-            raise UsageError(f"option {option!r} cannot take {value!r}: it wants {_WANTED[known[option]]}")
     return options_class(**given)
-
-
-_WANTED = {
-    "int | None": "a whole number",
-    "float": "a number",
-    "float | None": "a number",
-    "str": "a word",
-    "int": "a whole number",
-    "bool": "true or false",
-    "tuple[int, ...]": "whole numbers such as 8,4",
-}
-
-
-def _fits(value: Any, annotation: str) -> bool:
-    """True where ``value`` is what an option of this annotation takes."""
-    if annotation == "tuple[int, ...]":
-        return isinstance(value, Sequence) and all(type(v) is int for v in value)
-    if annotation == "bool":
-        return type(value) is bool
-    if annotation == "int":
-        return type(value) is int
-    if annotation == "int | None":
-        return value is None or type(value) is int
-    if annotation in ("float", "float | None"):
-        return (type(value) in (int, float) and isfinite(value)) or (value is None and annotation == "float | None")
-    return isinstance(value, str)
 
 
 def train(
@@ -169,7 +135,7 @@ def train(
     used = (*flat_options(chosen), *_described(plan.ensemble, len(parts), stages, copies))
     report = report_on(network, dataset, chosen.name, used, named_solves(parts, trained), time.monotonic() - began)
     notes = [*([choice.note] if choice.note else []), *scales_note(dataset), *run.notes]
-    notes += dict.fromkeys(note for one in trained for note in one.report.notes)
+    notes += member_notes(parts, trained)
     work = "one epoch of batches" if _is_divided(chosen) else "a quick start"
     work += f" of each of {len(parts)} members" * (len(parts) > 1)
     notes += [*not_separated(parts, trained), *_ending(report, work, time_limit, stopped=stopped())]
@@ -299,7 +265,20 @@ def _plan(
     front = fit_stages(stages, dataset)
     given = through(dataset, front)
     rows = through(augmented(dataset, Augmentation(copies), seed), front) if copies else given
+    _check_raw(chosen, dataset, front, rows)
     return _Plan(dataset, chosen, divided, front, given, rows, members(rows, divided, many=many))
+
+
+def _check_raw(formulation: Formulation, dataset: Dataset, front: tuple[Layer, ...], rows: Dataset) -> None:
+    """Raise `UsageError` where a radius in raw units would be read as one in what stages or copies make of them."""
+    if not (isinstance(formulation, Bdnn) and formulation.robust):
+        return
+    if front or (rows.quantizer is None) != (dataset.quantizer is None):
+        lost = "lost behind input stages" if front else "not known of changed copies"
+        raise UsageError(
+            f"a robust radius is counted in raw units, which are {lost}: leave one of them out; what a network trained "
+            "without a radius withstands, `mip2mcu certify` tells"
+        )
 
 
 def _chosen(
