@@ -17,6 +17,7 @@ from mip2mcu.dataset import Dataset
 from mip2mcu.errors import UsageError
 from mip2mcu.mip.solver import Solver, no_solve
 from mip2mcu.progress import never, silent
+from mip2mcu.quantizer import Affine, Feature, Quantizer
 from mip2mcu.train import bdnn_job, bdnn_scaling, train
 from mip2mcu.train.bdnn import Bdnn
 from mip2mcu.train.bdnn_model import Plan, build_model, cost, place, sign_bias, zero_one_bias
@@ -352,6 +353,14 @@ def test_splitting_without_scikit_learn_says_what_to_install(monkeypatch):
         train(CROSS, Bdnn((2,), method="splitting"), node_limit=10)
 
 
+def test_validation_rows_of_a_robust_splitting_count_where_they_are_held():
+    data = Dataset.from_arrays(np.array([[4], [5], [6], [7]]), [0, 0, 1, 1], input_range=(0, 30))
+    always, edge = (SignNetwork((np.array([[w]]), np.array([[1]])), (np.array([5]), np.array([0]))) for w in (0, -1))
+    for radius, right in (((), [2, 4]), ((3,), [2, 0])):
+        job = Bdnn(1, method="splitting", robust_radius=radius).job(data, Solver(node_limit=0), silent, never)
+        assert [job._validated(network, np.ones(4, dtype=bool)) for network in (always, edge)] == right
+
+
 def test_a_mixed_subset_is_split_by_class_where_purity_is_asked_for():
     subsets = Subsets(np.array([[0], [9], [0], [9]]), np.array([0, 0, 1, 1]), seed=0, purity=True)
     assert subsets.split(np.ones(4, dtype=np.int64))
@@ -484,7 +493,11 @@ def test_the_program_of_three_rows_reads_as_the_formulation_says(update_golden):
         ({"method": "magic"}, "method 'magic' is unknown, choose one of exact, local, splitting, committee"),
         ({"thresholds": "row"}, "thresholds 'row' is unknown"),
         ({"robust_radius": (-1,)}, "a robust radius of -1 is not possible"),
-        ({"robust_radius": (0.5,)}, "robust radii \\(0.5,\\) are not possible: give whole numbers"),
+        ({"robust_radius": (0.5,)}, "option 'robust_radius' cannot take \\(0.5,\\): it wants whole numbers such as"),
+        ({"robust_radius": float("nan")}, "option 'robust_radius' cannot take \\(nan,\\): it wants whole numbers"),
+        ({"hidden": 2.5}, "option 'hidden' cannot take \\(2.5,\\): it wants whole numbers such as 8,4"),
+        ({"weight_bound": 2.5}, "option 'weight_bound' cannot take 2.5: it wants a whole number"),
+        ({"purity": 1}, "option 'purity' cannot take 1: it wants true or false"),
         ({"robust_radius": (2**31,)}, "a robust radius of 2147483648 is not possible: raw integers have at most 32"),
         ({"batch_rows": 0}, "batch_rows 0 is not possible"),
         ({"batches": "averaging"}, "batches 'averaging' is unknown, choose one of none, lazy"),
@@ -498,6 +511,34 @@ def test_the_program_of_three_rows_reads_as_the_formulation_says(update_golden):
 def test_options_that_cannot_be_meant_are_refused(options, message):
     with pytest.raises(UsageError, match=message):
         Bdnn(**options)
+
+
+def test_a_single_number_stands_for_itself_where_an_option_takes_several():
+    assert Bdnn(3, robust_radius=2) == Bdnn((3,), robust_radius=(2,))
+
+
+def test_a_radius_in_raw_units_does_not_go_with_what_has_none():
+    data = Dataset.from_arrays(np.arange(24).reshape(6, 1, 2, 2), [0, 1] * 3, input_range=(0, 23))
+    with pytest.raises(UsageError, match="in raw units, which are lost behind input stages: leave one of them out"):
+        train(data, Bdnn(1, robust_radius=1), stages=["sum:2"], node_limit=0)
+    assert train(data, Bdnn(1, robust_radius=1), copies=1, node_limit=0).report.rows == 6
+    features = tuple(Feature(f"p{i}", Affine(0, 23), 0) for i in range(4))
+    coded = replace(data, quantizer=Quantizer(features), raw=data.inputs)
+    with pytest.raises(UsageError, match="in raw units, which are not known of changed copies: leave one of them out"):
+        train(coded, Bdnn(1, robust_radius=1), copies=1, node_limit=0)
+
+
+def test_notes_of_members_say_whose_they_are():
+    data = Dataset.from_arrays(np.array([[0], [5], [9], [10]]), [0, 1, 2, 2], input_range=(0, 10))
+    notes = train(data, Bdnn(1, robust_radius=1), ensemble="pairs", node_limit=100).report.notes
+    assert notes == (
+        "0 or 1: 2 of 2 training rows are right and keep every activation within the robust radius",
+        "0 or 2, 1 or 2: 3 of 3 training rows are right and keep every activation within the robust radius",
+    )
+    notes = train(data.rows_at([0, 1, 2]), Bdnn(1, robust_radius=1), ensemble="pairs", node_limit=100).report.notes
+    assert notes == (
+        "every member: 2 of 2 training rows are right and keep every activation within the robust radius",
+    )
 
 
 def test_robust_radii_must_be_one_or_one_a_feature():

@@ -17,7 +17,7 @@ from mip2mcu.errors import NoSolutionError
 from mip2mcu.mip.pieces import program_size
 from mip2mcu.mip.solver import Solve, Solver, no_solve, solve
 from mip2mcu.progress import Listener, Stop
-from mip2mcu.ranges import IntArray
+from mip2mcu.ranges import BoolArray, IntArray
 from mip2mcu.train.bdnn_lazy import solve_lazily
 from mip2mcu.train.bdnn_model import (
     Plan,
@@ -262,17 +262,26 @@ class BdnnJob:
             found = self.read(model, plan)
             if best is None or self._validated(found, kept) > self._validated(best, kept):
                 best = found
-                loss = (~right_rows(best, self.reduction)[solved]).astype(np.int64)
+                loss = (~self._as_wanted(best)[solved]).astype(np.int64)
         if best is None or self._validated(network, kept) >= self._validated(best, kept):
             best = network
         record = replace(before, status="not searched", seconds=before.seconds + seconds, nodes=nodes)
         return best, settled(record, self.cost(best))
 
-    def _validated(self, network: SignNetwork, kept: np.ndarray) -> int:
-        """Validation samples that the network gets right."""
+    def _validated(self, network: SignNetwork, kept: BoolArray) -> int:
+        """Validation samples that the network gets right, and holds where it must be robust."""
         predicted = network.predict(self.reduction.rows)
         own = self.reduction.counts[np.arange(len(predicted)), predicted]
+        if self.sets is not None:
+            own = own * self._as_wanted(network)
         return int(own[kept].sum())
+
+    def _as_wanted(self, network: SignNetwork) -> BoolArray:
+        """(k,): all output bits are right, and stay so where they must."""
+        right = right_rows(network, self.reduction)
+        if self.sets is None:
+            return right
+        return self.sets.held(network.weights[0], network.sums(self.reduction.rows, 0), right) > 0
 
     # ---- solves ----
 
@@ -332,9 +341,7 @@ class BdnnJob:
             if self.options.method == "committee":  # whose members need not agree
                 held, least, kept = certain_rows(network, self.reduction, self.sets), "at least ", "stay so"
             else:
-                right = right_rows(network, self.reduction)
-                held = self.sets.held(network.weights[0], network.sums(self.reduction.rows, 0), right) > 0
-                least, kept = "", "keep every activation"
+                held, least, kept = self._as_wanted(network), "", "keep every activation"
             commonest = int(self.reduction.counts.sum(axis=0).max())
             count = int((self.reduction.counts.max(axis=1) * held).sum())
             notes.append(
