@@ -64,17 +64,13 @@ def certify_command(
     an exact integer program. Every witness is checked with the network, so "certified" holds for the chip as well: the
     generated C equals the network bit for bit. Categories stay fixed. Ctrl-C keeps what is proved.
     """
-    from mip2mcu.certify import certify  # noqa: PLC0415  (Pyomo loads only where it is needed)
+    from mip2mcu.certify import certify, check_radii  # noqa: PLC0415  (Pyomo loads only where it is needed)
     from mip2mcu.certify.plot import as_svg  # noqa: PLC0415
 
     _check_places(report, plot)
     wanted = None if radii is None else numbers(radii, "--radii", "0,1,2,5")
-    if wanted is not None and (min(wanted) < 0 or list(wanted) != sorted(set(wanted))):
-        raise UsageError(f"--radii {radii!r} must ascend from 0 or more, such as 0,1,2,5")
-    if wanted is not None and limit is not None and wanted[-1] > limit:
-        raise UsageError(
-            f"--radii {wanted[-1]} lies beyond --limit {limit}: nothing is searched there, drop it or raise --limit"
-        )
+    if wanted is not None:
+        check_radii(wanted, limit)
     network = Network.load(model)
     dataset = Dataset.read(data, label=label, like=network)
     if rows is not None:

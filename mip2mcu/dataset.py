@@ -95,7 +95,8 @@ class Dataset:
             reach = f"{self.labels.min()}..{self.labels.max()}"
             raise DatasetError(f"labels reach {reach}, expected class indices below {len(self.classes)}")
         _check_ends(self.input_low, self.input_high)
-        for k, i in _outside(self.inputs, self.input_low, self.input_high):
+        if place := _outside(self.inputs, self.input_low, self.input_high):
+            k, i = place
             raise DatasetError(
                 f"feature {i} has value {self.inputs[k, i]} in row {k}, outside input_range "
                 f"{self.input_low[i]}..{self.input_high[i]}: {_FIT_DATA}"
@@ -301,7 +302,8 @@ def _plain(table: Table, classes: tuple[str, ...], low: int, high: int) -> Datas
 def _integers(table: Table, classes: tuple[str, ...], low: IntArray, high: IntArray, *, way_out: str) -> Dataset:
     columns = [whole_column(n, column, table.number) for n, column in zip(table.names, table.columns, strict=True)]
     inputs = np.stack(columns, axis=1)
-    for k, i in _outside(inputs, low, high):
+    if place := _outside(inputs, low, high):
+        k, i = place
         raise DatasetError(
             f"column {table.names[i]!r} holds {table.columns[i][k]} in data row {table.number(k)}, outside input_range "
             f"{low[i]}..{high[i]}: {way_out}"
@@ -347,9 +349,10 @@ def _check_ends(low: IntArray, high: IntArray) -> None:
         raise DatasetError("an input_range has its lower end above its upper end: give (least, most)")
 
 
-def _outside(inputs: IntArray, low: IntArray, high: IntArray) -> IntArray:
-    """Row and column of the inputs beyond their ranges: (found, 2)."""
-    return np.argwhere((inputs < low) | (inputs > high))
+def _outside(inputs: IntArray, low: IntArray, high: IntArray) -> tuple[int, int] | None:
+    """Row and column of the first input beyond its range."""
+    found = np.argwhere((inputs < low) | (inputs > high))
+    return (int(found[0, 0]), int(found[0, 1])) if len(found) else None
 
 
 def _class_order(labels: Sequence[str]) -> tuple[str, ...]:

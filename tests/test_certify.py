@@ -6,7 +6,7 @@ import sys
 import numpy as np
 import pytest
 
-from mip2mcu.certify import NORMS, certify
+from mip2mcu.certify import NORMS, Certificate, RowCertificate, certify
 from mip2mcu.dataset import Dataset
 from mip2mcu.decisions import Argmax, Sign, Vote
 from mip2mcu.errors import DatasetError, UsageError
@@ -142,6 +142,21 @@ def test_certified_rows_fall_with_the_radius_and_never_exceed_the_unbroken():
     counts = [certificate.certified(r) for r in radii]
     assert counts == sorted(counts, reverse=True)
     assert counts == [certificate.unbroken(r) for r in radii]
+
+
+@pytest.mark.parametrize(
+    ("radii", "message"),
+    [
+        ((0, 3), "the radius 3 lies beyond the limit 2: nothing is searched there, drop it or raise the limit"),
+        ((-1, 0), "radii -1,0 must ascend from 0 or more"),
+        ((1, 1), "radii 1,1 must ascend from 0 or more"),
+    ],
+)
+def test_a_certificate_tells_nothing_about_radii_that_were_not_asked_for(radii, message):
+    certificate = Certificate("", "linf", 2, (RowCertificate(0, 0, 0, 2, None, None),))
+    assert certificate.as_dict((0, 2))["radii"][1] == {"radius": 2, "certified": 1, "unbroken": 1}
+    with pytest.raises(UsageError, match=message):
+        certificate.as_dict(radii)
 
 
 @pytest.mark.parametrize("norm", NORMS)

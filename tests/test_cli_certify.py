@@ -54,10 +54,10 @@ def test_json_report_and_plot_say_the_same(folder):
     ("arguments", "message"),
     [
         (("--limit", "0"), "Error: a largest radius of 0 is not possible: give a whole number of at least 1\n"),
-        (("--radii", "3,1"), "Error: --radii '3,1' must ascend from 0 or more, such as 0,1,2,5\n"),
+        (("--radii", "3,1"), "Error: radii 3,1 must ascend from 0 or more, such as 0,1,2,5\n"),
         (
             ("--limit", "2", "--radii", "1,5"),
-            "Error: --radii 5 lies beyond --limit 2: nothing is searched there, drop it or raise --limit\n",
+            "Error: the radius 5 lies beyond the limit 2: nothing is searched there, drop it or raise the limit\n",
         ),
         (("--time-limit", "-1"), "Error: a time limit of -1.0 seconds is not possible: give 0 or more\n"),
     ],

@@ -6,6 +6,20 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from mip2mcu.errors import UsageError
+
+
+def check_radii(radii: Sequence[int], limit: int | None) -> None:
+    """Raise `UsageError` unless ``radii`` ascend from 0 or more and lie within ``limit``."""
+    shown = ",".join(str(radius) for radius in radii)
+    if min(radii, default=0) < 0 or list(radii) != sorted(set(radii)):
+        raise UsageError(f"radii {shown} must ascend from 0 or more, such as 0,1,2,5")
+    if limit is not None and radii and radii[-1] > limit:
+        raise UsageError(
+            f"the radius {radii[-1]} lies beyond the limit {limit}: nothing is searched there, drop it or raise the "
+            "limit"
+        )
+
 
 @dataclass(frozen=True)
 class RowCertificate:
@@ -93,8 +107,9 @@ class Certificate:
         return (0, *steps)
 
     def as_dict(self, radii: Sequence[int] | None = None) -> dict[str, Any]:
-        """For JSON; the same certificate gives the same text."""
+        """For JSON; the same certificate gives the same text. Raises `UsageError` for radii out of order or limit."""
         shown = self.radii() if radii is None else tuple(radii)
+        check_radii(shown, self.limit)
         return {
             "model_sha256": self.model_sha256,
             "norm": self.norm,
