@@ -247,9 +247,13 @@ def test_zero_one_units_fire_exactly_where_sign_units_do(seed):
 
 
 @pytest.mark.parametrize("options", [{}, {"thresholds": "layer"}, {"weights": "binary"}, {"weights": "continuous"}])
-@pytest.mark.parametrize("radius", [(), (1,)], ids=["plain", "robust"])
-def test_a_placed_network_satisfies_every_constraint_at_its_exact_cost(options, radius):
-    option = Bdnn((3, 2), robust_radius=radius, **options)
+@pytest.mark.parametrize(
+    "robust",
+    [{}, {"robust_radius": (1,)}, {"robust_radius": (2,), "robust_features": 1}, {"robust_total": 2}],
+    ids=["plain", "robust", "one feature", "two units"],
+)
+def test_a_placed_network_satisfies_every_constraint_at_its_exact_cost(options, robust):
+    option = Bdnn((3, 2), **robust, **options)
     job = option.job(CROSS, Solver(node_limit=0), lambda _: None, lambda: False)
     network = job.start()
     plan = job.plan(np.arange(len(job.reduction.rows)))
@@ -383,41 +387,46 @@ def test_batches_are_consecutive_or_drawn_and_validation_rows_are_kept_apart():
     assert validation_rows(reduce(CROSS, WeightDomain(1)), 0).sum() == 2
 
 
-def within_reach(row, budget):
-    """Rows in 0..7 that differ from ``row`` by at most (1, 2, 0), in at most ``budget`` features."""
+def within_reach(row, budget, *, units):
+    """Rows in 0..7 that differ from ``row`` by at most (1, 2, 0), in at most ``budget`` features or ``units``."""
     near = itertools.product(
         *(range(max(0, v - r), min(7, v + r) + 1) for v, r in zip(row, (1, 2, 0), strict=True))
     )
-    return [move for move in near if budget is None or sum(a != b for a, b in zip(move, row, strict=True)) <= budget]
+    measure = sum if units else np.count_nonzero
+    sizes = ((move, measure([abs(a - b) for a, b in zip(move, row, strict=True)])) for move in near)
+    return [move for move, size in sizes if budget is None or size <= budget]
 
 
-@pytest.mark.parametrize("budget", [None, 1])
-def test_a_held_row_keeps_its_pattern_under_every_change(budget):
+BUDGETS = pytest.mark.parametrize(("budget", "units"), [(None, False), (1, False), (1, True), (2, True)])
+
+
+@BUDGETS
+def test_a_held_row_keeps_its_pattern_under_every_change(budget, units):
     rng = np.random.default_rng(3)
     data = Dataset.from_arrays(rng.integers(0, 8, (25, 3)), rng.integers(0, 2, 25), input_range=(0, 7))
     reduction, chosen = robust_reduction(data, WeightDomain(1))
-    sets = robust_sets(chosen, reduction, np.array([1, 2, 0]), budget)
+    sets = robust_sets(chosen, reduction, np.array([1, 2, 0]), budget, counts_units=units)
     found = set()
     for seed in range(30):
         network = random_network(seed, (3, 2, 1))
         sums = network.sums(reduction.rows, 0)
         held = sets.held(network.weights[0], sums, np.ones(len(sums), dtype=bool))
         for k, row in enumerate(reduction.rows):
-            same = ((network.sums(np.array(within_reach(row, budget)), 0) >= 0) == (sums[k] >= 0)).all()
+            same = ((network.sums(np.array(within_reach(row, budget, units=units)), 0) >= 0) == (sums[k] >= 0)).all()
             assert bool(held[k]) == bool(same)
             found.add(bool(same))
     assert found == {True, False}
 
 
-@pytest.mark.parametrize("budget", [None, 1])
-def test_moved_rows_have_the_largest_and_the_smallest_sums_within_reach(budget):
+@BUDGETS
+def test_moved_rows_have_the_largest_and_the_smallest_sums_within_reach(budget, units):
     rng = np.random.default_rng(4)
     data = Dataset.from_arrays(rng.integers(0, 8, (20, 3)), rng.integers(0, 2, 20), input_range=(0, 7))
     reduction, chosen = robust_reduction(data, WeightDomain(2))
-    sets = robust_sets(chosen, reduction, np.array([1, 2, 0]), budget)
+    sets = robust_sets(chosen, reduction, np.array([1, 2, 0]), budget, counts_units=units)
     up, weights = rng.random(len(reduction.rows)) < 0.5, np.array([2, -1, 1])
     for k, (row, moved) in enumerate(zip(reduction.rows, sets.moved(reduction.rows, weights, up), strict=True)):
-        near = within_reach(row, budget)
+        near = within_reach(row, budget, units=units)
         assert tuple(moved) in near
         assert moved @ weights == (max if up[k] else min)(np.array(near) @ weights)
 
@@ -456,6 +465,39 @@ def test_thermometer_bits_of_a_feature_move_together(tmp_path):
         for n in kinds:
             lengths = sorted(len(move) for move in sets.moves[n])
             assert lengths[0] == 1 and len(lengths) <= 4
+
+
+ROBUST = (
+    ({"robust_radius": (1,)}, lambda size: max(size) <= 1),
+    ({"robust_radius": (2, 1)}, lambda size: size[0] <= 2 and size[1] <= 1),
+    ({"robust_radius": (2,), "robust_features": 1}, lambda size: max(size) <= 2 and 0 in size),
+    ({"robust_total": 2}, lambda size: sum(size) <= 2),
+    ({"robust_total": 3, "robust_radius": (2,)}, lambda size: sum(size) <= 3 and max(size) <= 2),
+)
+
+
+@pytest.mark.parametrize(("options", "allowed"), ROBUST, ids=["box", "feature by feature", "one feature", "l1", "both"])
+@pytest.mark.parametrize("bits", [None, 2])
+def test_the_robust_optimum_is_that_of_exhaustive_search(options, allowed, bits, tmp_path):
+    """One unit, raw rows behind numbers or thermometer bits: held rows are counted by trying every raw change."""
+    raw, labels = [(1, 6), (2, 5), (4, 4), (5, 1), (6, 2), (3, 3)], [0, 0, 1, 1, 1, 0]
+    lines = [f"{a},{b},{c}\n" for (a, b), c in zip(raw, labels, strict=True)]
+    (tmp_path / "r.csv").write_text("a,b,label\n" + "".join(lines))
+    data = Dataset.read(tmp_path / "r.csv", **({"coding": "affine"} if bits is None else {"bits": bits}))
+    assert data.quantizer is not None
+    steps = list(itertools.product(range(-3, 4), repeat=2))
+    near = [[(a + p, b + q) for p, q in steps if allowed((abs(p), abs(q)))] for a, b in raw]
+    inputs = [data.quantizer.quantize(np.array(rows)) for rows in near]
+    least = len(raw) * 2
+    for weights in itertools.product((-1, 0, 1), repeat=data.inputs.shape[1]):
+        own = data.inputs @ weights
+        low, high = (np.array([end(rows @ weights) for rows in inputs]) for end in (np.min, np.max))
+        for threshold in range(int(low.min()), int(high.max()) + 2):
+            fires, same = own >= threshold, (low >= threshold) | (high < threshold)
+            wrong = [fires != (data.labels == 0), fires != (data.labels == 1), data.labels == 0, data.labels == 1]
+            least = min(least, *(int(w.sum() + (~(same & ~w)).sum()) for w in wrong))
+    trained = train(data, Bdnn(1, **options), node_limit=100_000)
+    assert (trained.report.status, trained.report.solves[0].exact) == ("optimal", least)
 
 
 def test_a_robust_training_says_how_many_rows_withstand_the_radius():
@@ -505,6 +547,10 @@ def test_the_program_of_three_rows_reads_as_the_formulation_says(update_golden):
         ({"robust_features": 0, "robust_radius": (1,)}, "0 features that are off are not possible"),
         ({"weights": "continuous", "weight_bound": 3}, "continuous weights lie in -1..1"),
         ({"weights": "ternary"}, "weights 'ternary' are unknown, choose integer, binary or continuous"),
+        ({"robust_total": 0}, "0 raw units of all features together are not possible: give 1 to 1000"),
+        ({"robust_total": 1001}, "1001 raw units of all features together are not possible"),
+        ({"robust_total": 2, "robust_features": 1}, "robust_total counts raw units, robust_features counts features"),
+        ({"robust_total": 2, "robust_radius": (0,)}, "2 raw units are off by a robust radius of 0: give another"),
         ({"method": "committee", "hidden": (8, 4)}, "a committee knows no second hidden layer: choose"),
     ],
 )

@@ -38,6 +38,8 @@ METHODS = ("exact", "local", "splitting", "committee")
 BATCHES = ("none", "lazy")
 RADIUS_LIMIT = 2**31 - 1
 """Largest robust radius, in raw units."""
+TOTAL_LIMIT = 1000
+"""Most raw units of all features together."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,7 @@ class Bdnn:
     robust_radius  raw units that every feature, or each feature of a list, may be off without changing an activation;
                    members of a committee are fitted to rows that are off by so much, and may differ as before
     robust_features  most features that are off at a time; None: all
+    robust_total   most raw units that all features together are off by (l1); with a robust radius each stays within it
     batches        "lazy": the exact program on few rows, to which those are added that its answer gets wrong; "none"
     batch_rows     rows that are added at once, and rows of a batch of data splitting
     splits, purity, random_batch   of data splitting
@@ -65,6 +68,7 @@ class Bdnn:
     method: str = "exact"
     robust_radius: tuple[int, ...] = ()
     robust_features: int | None = None
+    robust_total: int | None = None
     batches: str = "none"
     batch_rows: int = 64
     splits: int = 20
@@ -108,12 +112,25 @@ class Bdnn:
                 f"a robust radius of {max(self.robust_radius)} is not possible: raw integers have at most 32 bits, "
                 f"give at most {RADIUS_LIMIT}"
             )
+        if self.robust_total is not None:
+            self._check_total(self.robust_total)
         if self.robust_features is not None and self.robust_features < 1:
             raise UsageError(f"{self.robust_features} features that are off are not possible: give at least 1")
         if self.robust_features is not None and not self.robust:
             raise UsageError(
                 f"{self.robust_features} features are off by a robust radius of 0: give robust_radius too, or leave "
                 "robust_features out"
+            )
+
+    def _check_total(self, total: int) -> None:
+        if not 1 <= total <= TOTAL_LIMIT:
+            raise UsageError(f"{total} raw units of all features together are not possible: give 1 to {TOTAL_LIMIT}")
+        if self.robust_features is not None:
+            raise UsageError("robust_total counts raw units, robust_features counts features: leave one of them out")
+        if not self.robust:
+            raise UsageError(
+                f"{total} raw units are off by a robust radius of 0: give another robust_radius, or none to let a "
+                "single feature be off by all of them"
             )
 
     @property
@@ -130,7 +147,7 @@ class Bdnn:
     @property
     def robust(self) -> bool:
         """Some feature may be off."""
-        return any(self.robust_radius)
+        return any(self.robust_radius) or (self.robust_total is not None and not self.robust_radius)
 
     def build(self, dataset: Dataset) -> pyo.ConcreteModel:
         """The exact program of all rows."""
@@ -176,14 +193,18 @@ class Bdnn:
         sets: RobustSets | None = None
         if self.robust:
             reduction, chosen = robust_reduction(dataset, self.domain)
-            sets = robust_sets(chosen, reduction, self._radius(dataset), self.robust_features)
+            total = self.robust_total
+            budget = self.robust_features if total is None else total
+            sets = robust_sets(chosen, reduction, self._radius(dataset), budget, counts_units=total is not None)
         else:
             reduction = reduce(dataset, self.domain, merge_columns=self.weights != "continuous")
         return BdnnJob(self, dataset, reduction, sets, solver, listener, stop, began)
 
     def _radius(self, dataset: Dataset) -> IntArray:
         features = ladders_of(dataset).features
-        radius = self.robust_radius * features if len(self.robust_radius) == 1 else self.robust_radius
+        most = RADIUS_LIMIT if self.robust_total is None else self.robust_total
+        given = self.robust_radius or (most,)
+        radius = given * features if len(given) == 1 else given
         if len(radius) != features:
             raise UsageError(f"{len(radius)} robust radii for {features} features: give one for all, or one each")
-        return np.array(radius, dtype=np.int64)
+        return np.minimum(radius, most)

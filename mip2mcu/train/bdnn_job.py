@@ -303,7 +303,8 @@ class BdnnJob:
         """True where the time that is left is not spent by building the program."""
         times = 1 if self.sets is None else 3
         rows, entries = program_size(plan.reduction.rows, self.widths)
-        return not self.over() and self.solver.within(self.left()).has_time_for(times * rows, times * entries)
+        tables = 0 if plan.sets is None else self.widths[0] * plan.sets.entries
+        return not self.over() and self.solver.within(self.left()).has_time_for(times * rows, times * entries + tables)
 
     def solve(self, model: pyo.ConcreteModel, seconds: float | None, *, start: bool) -> Solve:
         """Branch and bound for ``seconds``, from the values of ``model`` where it has a ``start``."""

@@ -19,6 +19,7 @@ Robust: with a set of changes for every row, ``held[k] = 1`` where the first lay
 
     fired = 1 and held = 1:  total - drop >= 0         drop[j,f] >= what unit j can lose by feature f
     fired = 0 and held = 1:  total + rise <= -1        rise[j,f] >= what it can gain
+    where raw units are counted, drop and rise are the last entry of a knapsack's table, best[f,b]
     minimise  errors + rows that are not held, or not right
 
 Source: Kurtz and Bah (2021), with held rows instead of a pattern forced on every row.
@@ -28,6 +29,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pyomo.environ as pyo
@@ -35,7 +37,7 @@ import pyomo.environ as pyo
 from mip2mcu.mip.pieces import Total, declare_weights, dense_row, sign_link
 from mip2mcu.ranges import BoolArray, IntArray
 from mip2mcu.train.reduction import Reduction
-from mip2mcu.train.robust_set import RobustSets
+from mip2mcu.train.robust_set import Move, RobustSets
 from mip2mcu.train.sign_network import SignNetwork
 
 MARGIN = 1e-3
@@ -98,7 +100,9 @@ class Plan:
         rows, patterns = len(self.reduction.rows), int(self.pattern.max(initial=0)) + 1
         first = rows * self.widths[0] * self.inputs(1)
         deeper = sum(a * b for a, b in zip(self.widths, self.widths[1:], strict=False))
-        return 2 * first * (1 if self.sets is None else 3) + 8 * patterns * deeper
+        if self.sets is None:
+            return 2 * first + 8 * patterns * deeper
+        return 6 * first + 8 * patterns * deeper + self.widths[0] * self.sets.entries
 
 
 def wanted_bits(counts: IntArray, outputs: int) -> IntArray:
@@ -155,11 +159,13 @@ def _declare(model: pyo.ConcreteModel, plan: Plan) -> None:
         setattr(model, name, pyo.Constraint(pyo.Any))
     if plan.sets is not None:
         model.held = pyo.Var(range(len(plan.reduction.rows)), domain=pyo.Binary)
-        kinds = [(j, n) for j in range(plan.widths[0]) for n in range(len(plan.sets.moves))]
+        alone = range(0 if plan.sets.counts_units else len(plan.sets.moves))
+        kinds = [(j, n) for j in range(plan.widths[0]) for n in alone]
         model.drop = pyo.Var(kinds, domain=pyo.NonNegativeReals)
         model.rise = pyo.Var(kinds, domain=pyo.NonNegativeReals)
         model.price = pyo.Var(pyo.Any, domain=pyo.NonNegativeReals, dense=False)
-        for name in ("drops", "rises", "priced", "held_fires", "held_rests"):
+        model.best = pyo.Var(pyo.Any, domain=pyo.NonNegativeReals, dense=False)
+        for name in ("drops", "rises", "priced", "bettered", "held_fires", "held_rests"):
             setattr(model, name, pyo.Constraint(pyo.Any))
         for j, n in kinds:
             _add_moves(model, plan.sets, j, n)
@@ -199,16 +205,21 @@ def _total(model: pyo.ConcreteModel, plan: Plan, layer: int, p: int, j: int) -> 
 def _add_moves(model: pyo.ConcreteModel, sets: RobustSets, j: int, n: int) -> None:
     """``drop`` and ``rise`` cover everything that the moves of kind ``n`` add to unit ``j``."""
     for m, move in enumerate(sets.moves[n]):
-        effect = sum(step * model.weight[1, j, i] for i, step in move)
+        effect = _gain(model, j, move)
         model.drops[j, n, m] = model.drop[j, n] >= -effect
         model.rises[j, n, m] = model.rise[j, n] >= effect
+
+
+def _gain(model: pyo.ConcreteModel, j: int, move: Move) -> Any:
+    """What ``move`` adds to unit ``j``."""
+    return sum(step * model.weight[1, j, i] for i, step in move)
 
 
 def _hold(model: pyo.ConcreteModel, plan: Plan, sets: RobustSets, k: int, j: int, total: Total) -> None:
     """``held[k] = 1``: unit j's activation on row k is the same for every change in the row's set."""
     kinds, fired, held = sets.of_row[k], model.fired[1, int(plan.pattern[k]), j], model.held[k]
-    low = total.low - sets.most_of(kinds, plan.bound)
-    high = total.high + sets.most_of(kinds, plan.bound)
+    most = sets.most_of(kinds, plan.bound)
+    low, high = total.low - most, total.high + most
     above, below = plan.margins
     drops, rises = (_worst(model, sets, name, j, kinds) for name in ("drop", "rise"))
     signed = total.expression(*((-c, v) for c, v in drops), (low - above, fired), (low - above, held))
@@ -224,10 +235,12 @@ def _worst(
 
     The largest sum of G parts is the least G * t + sum_f q_f with t + q_f >= part_f (Bertsimas and Sim, 2004).
     """
+    row = sets.of_row.index(kinds)  # rows with the same kinds share their terms
+    if sets.counts_units:
+        return _filled(model, sets, (name, j, row))
     parts = [getattr(model, name)[j, n] for n in kinds]
     if sets.budget is None or sets.budget >= len(parts):
         return [(1, part) for part in parts]
-    row = sets.of_row.index(kinds)  # rows with the same kinds share their terms
     known = (name, j, row, -1) in model.price
     terms = [(sets.budget, model.price[name, j, row, -1])]
     for f, part in enumerate(parts):
@@ -235,6 +248,27 @@ def _worst(
         if not known:
             model.priced[name, j, row, f] = model.price[name, j, row, -1] + model.price[name, j, row, f] >= part
     return terms
+
+
+def _filled(model: pyo.ConcreteModel, sets: RobustSets, case: tuple[str, int, int]) -> list[tuple[int, pyo.Var]]:
+    """A term that is at least the most of a knapsack: the tables of `RobustSets.knapsack`, an entry a variable."""
+    name, j, row = case
+    kinds = sets.of_row[row]
+    assert sets.budget is not None
+    if not kinds:
+        return []
+    if (*case, len(kinds), sets.budget) not in model.best:
+        sign = -1 if name == "drop" else 1
+        for f, n in enumerate(kinds, start=1):
+            for budget in range(1, sets.budget + 1):
+                best = model.best[(*case, f, budget)]
+                if f > 1:
+                    model.bettered[(*case, f, budget, -1)] = best >= model.best[(*case, f - 1, budget)]
+                for m, (cost, move) in enumerate(zip(sets.costs[n], sets.moves[n], strict=True)):
+                    if cost <= budget:
+                        before = model.best[(*case, f - 1, budget - cost)] if f > 1 and cost < budget else 0
+                        model.bettered[(*case, f, budget, m)] = best >= before + sign * _gain(model, j, move)
+    return [(1, model.best[(*case, len(kinds), sets.budget)])]
 
 
 def _add_objective(model: pyo.ConcreteModel, plan: Plan) -> None:
@@ -307,6 +341,13 @@ def _place_sets(model: pyo.ConcreteModel, plan: Plan, sets: RobustSets, network:
     for (j, n), variable in model.drop.items():
         variable.set_value(int(drops[n, j]))
         model.rise[j, n].set_value(int(rises[n, j]))
+    gains = sets.gains(network.weights[0])
+    tables: dict[tuple[str, int], list[np.ndarray]] = {}
+    for (name, j, row, f, budget), variable in model.best.items():
+        if (name, row) not in tables:
+            own = [gains[n] if name == "rise" else -gains[n] for n in sets.of_row[row]]
+            tables[name, row] = sets.knapsack(own, sets.of_row[row])
+        variable.set_value(int(tables[name, row][f][budget, j]))
     for (name, j, row, part), variable in model.price.items():
         worst = [int((drops if name == "drop" else rises)[n, j]) for n in sets.of_row[row]]
         assert sets.budget is not None
