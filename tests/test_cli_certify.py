@@ -53,7 +53,11 @@ def test_json_report_and_plot_say_the_same(folder):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("--limit", "0"), "Error: a largest radius of 0 is not possible: give a whole number of at least 1\n"),
+        (("--limit", "0"), "Error: a largest radius of 0 is not possible: give a whole number of 1..281474976710656\n"),
+        (
+            ("--limit", "999999999999999"),
+            "Error: a largest radius of 999999999999999 is not possible: give a whole number of 1..281474976710656\n",
+        ),
         (("--radii", "3,1"), "Error: radii 3,1 must ascend from 0 or more, such as 0,1,2,5\n"),
         (
             ("--limit", "2", "--radii", "1,5"),

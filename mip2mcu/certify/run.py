@@ -33,6 +33,8 @@ from mip2mcu.ranges import BoolArray, IntArray
 
 DEFAULT_TIME_LIMIT = 60.0
 """Seconds of a certification where neither a time limit nor a node limit is given."""
+LIMIT = 2**48
+"""Largest size of interest: no change exceeds it, of at most 65,535 features of 32 bits."""
 PROGRAM_ENTRIES = 1_000_000
 """Most matrix entries of a row's program."""
 _TOLERANCE = 1e-6
@@ -64,8 +66,8 @@ def certify(
     """
     if norm not in NORMS:
         raise UsageError(f"the norm {norm!r} is unknown, choose one of {', '.join(NORMS)}")
-    if limit is not None and limit < 1:
-        raise UsageError(f"a largest radius of {limit} is not possible: give a whole number of at least 1")
+    if limit is not None and not 1 <= limit <= LIMIT:
+        raise UsageError(f"a largest radius of {limit} is not possible: give a whole number of 1..{LIMIT}")
     if data.rows == 0 or (data.labels == UNKNOWN_LABEL).any():
         raise DatasetError("rows without labels cannot be certified: give labelled ones")
     if time_limit is None and node_limit is None:
