@@ -33,6 +33,8 @@ RULES = {
     "argmax": (Argmax(3), 3),
     "vote by margin": (Vote(4, 2, by_margin=True), 4),
     "strict vote": (Vote(4, 2), 4),
+    "vote of three by margin": (Vote(4, 3, by_margin=True), 4),
+    "strict vote of three": (Vote(4, 3), 4),
 }
 SIZES = {
     "linf": lambda change: np.abs(change).max(axis=1),

@@ -63,9 +63,6 @@ class Problem:
                 "only networks of dense layers with sign units, behind filters, can be certified, this one has other "
                 "layers: certify one that `mip2mcu train` made"
             )
-        rule = self.network.decision
-        if isinstance(rule, Vote) and rule.subset_size != 2:
-            raise UsageError(f"a vote of {rule.subset_size}-class members cannot be certified, only one of pairs can")
         return tuple(dense)
 
     @cached_property
@@ -222,16 +219,21 @@ class Problem:
         if isinstance(rule, Argmax):
             unit = np.eye(rule.classes, dtype=np.int64)
             return [unit[predicted] - unit[c] for c in classes]
-        found = []
-        for c in classes:
-            direction = np.zeros(len(rule.members), dtype=np.int64)
-            for m, (a, b) in enumerate(rule.members):
-                direction[m] += (predicted == a) - (predicted == b) - (c == a) + (c == b)
-            found.append(direction)
-        single = np.zeros((len(rule.members), len(rule.members)), dtype=np.int64)
-        for m, (a, b) in enumerate(rule.members):
-            single[m, m] = (predicted == a) - (predicted == b)
-        return found + [row for row in single if row.any()]
+        own = speaks_for(rule, predicted)
+        return [*(own - speaks_for(rule, c) for c in classes), *self._in_one_member(rule, predicted)]
+
+    def _in_one_member(self, rule: Vote, predicted: int) -> Iterator[IntArray]:
+        """Weights (sums,) for ``predicted`` in one member each."""
+        each = rule.sums_per_member
+        unit = np.eye(rule.sums_expected(), dtype=np.int64)
+        for m, member in enumerate(rule.members):
+            if predicted not in member:
+                continue
+            if each == 1:
+                yield unit[m] if member[0] == predicted else -unit[m]
+            else:
+                own = member.index(predicted)
+                yield from (unit[m * each + own] - unit[m * each + other] for other in range(each) if other != own)
 
 
 def level_terms(weights: IntArray, ladders: Ladders) -> IntArray:
@@ -249,12 +251,23 @@ def signs(sums: Interval) -> Interval:
     return Interval(np.where(sums.low >= 0, 1, -1), np.where(sums.high >= 0, 1, -1))
 
 
+def speaks_for(rule: Vote, c: int) -> IntArray:
+    """Weights (sums,): +1 for the sums of members that speak for class ``c``, -1 for those of pairs against it."""
+    if rule.subset_size > 2:
+        return np.array([int(k == c) for member in rule.members for k in member], dtype=np.int64)
+    return np.array([(c == a) - (c == b) for a, b in rule.members], dtype=np.int64)
+
+
 def votes_of(rule: Vote, sums: Interval) -> Interval:
-    """Interval of each class's votes."""
+    """Interval of each class's votes: of members that cannot vote for another class, and of those that can for it."""
     low, high = np.zeros(rule.classes, dtype=np.int64), np.zeros(rule.classes, dtype=np.int64)
-    for (a, b), least, most in zip(rule.members, sums.low, sums.high, strict=True):
-        low[a] += least >= 0
-        high[a] += most >= 0
-        low[b] += most < 0
-        high[b] += least < 0
+    each = rule.sums_per_member
+    for m, member in enumerate(rule.members):
+        least, most = sums.low[m * each : (m + 1) * each], sums.high[m * each : (m + 1) * each]
+        if each == 1:  # a pair's sum s counts as (s, -s - 1): its sign decides, and 0 is the first's
+            least, most = np.append(least, -1 - most), np.append(most, -1 - least)
+        for own, c in enumerate(member):
+            needed = [(rival, int(rival < own)) for rival in range(len(member)) if rival != own]
+            low[c] += all(least[own] >= most[rival] + more for rival, more in needed)
+            high[c] += all(most[own] >= least[rival] + more for rival, more in needed)
     return Interval(low, high)

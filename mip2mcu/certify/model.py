@@ -16,8 +16,9 @@ that the intervals decide is a constant. A class is lost in one of these ways, c
 
     Sign      the sum has the other sign
     Argmax    s_j - s_c >= [j > c] for one j
-    Vote      more votes for j; as many for j, which wins the pair (c, j), and fewer for all others; as many for at
-              least two others, and a larger strength for j (or none needed: the strict rule leaves such ties open)
+    Vote      more votes for j; as many for those who form a member with c that votes for another of them, and fewer for
+              all who are not in it; as many for more others, or for fewer, than a member has, and a larger strength
+              for one of them, j (or none needed: the strict rule leaves such ties open)
 
 Source: robust sets of Kurtz and Bah (2021) turned round: weights are given, the change is searched.
 """
@@ -31,7 +32,7 @@ import numpy as np
 
 from mip2mcu.certify.bounds import Interval, Problem, Reach
 from mip2mcu.decisions import Argmax, Sign, Vote
-from mip2mcu.mip.encoding import activated, filtered, narrowed, votes_of_pairs, weighted
+from mip2mcu.mip.encoding import activated, choices, filtered, narrowed, votes_of, weighted
 from mip2mcu.mip.matrix import FloatArray
 from mip2mcu.mip.program import Expression, Program, combination, difference, value_of
 from mip2mcu.ranges import IntArray
@@ -217,32 +218,53 @@ def _ways(
 
 def _lost_votes(program: Program, rule: Vote, sums: list[Expression], c: int) -> Iterator[Way]:
     others = [j for j in range(rule.classes) if j != c]
-    for_first = [program.fires(total) for total in sums]
-    votes = votes_of_pairs(rule, for_first)
+    chosen = choices(program, rule, sums)
+    votes = votes_of(rule, chosen)
     ahead = {j: difference(votes[j], votes[c]) for j in others}
     for j in others:
         yield [combination([(1, ahead[j])], -1)]
-    for j in others:
-        fired = for_first[rule.members.index((min(c, j), max(c, j)))]
-        lost = combination([(1, fired)], -1) if j < c else combination([(-1, fired)])
-        fewer = [combination([(-1, ahead[k])], -1) for k in others if k != j]
-        yield [ahead[j], lost, *fewer]
-    if rule.classes < 3:
+    for member, own in zip(rule.members, chosen, strict=True):
+        if c in member:
+            level = [ahead[j] for j in member if j != c]
+            lost = combination([(-1, own[member.index(c)])])
+            fewer = [combination([(-1, ahead[k])], -1) for k in others if k not in member]
+            yield [*level, lost, *fewer]
+    if rule.classes == rule.subset_size:
         return
-    levels = []
-    for k in others:
-        levels.append(program.variable(0, 1))
-        if ahead[k].low < 0:
-            program.require(combination([(1, ahead[k]), (ahead[k].low, levels[-1])]), low=ahead[k].low)
-    level = combination(((1, one) for one in levels), -2)
+    ties = _ties(program, rule, list(ahead.values()))
     if not rule.by_margin:
-        yield [level]
+        yield from ties
         return
-    strengths = {k: _strength(rule, sums, k) for k in range(rule.classes)}
-    for j in others:
-        yield [level, ahead[j], difference(strengths[j], strengths[c], -int(j > c))]
+    strengths = {k: _strength(program, rule, sums, k) for k in range(rule.classes)}
+    for tie in ties:
+        for j in others:
+            yield [*tie, ahead[j], difference(strengths[j], strengths[c], -int(j > c))]
 
 
-def _strength(rule: Vote, sums: list[Expression], k: int) -> Expression:
-    members = zip(rule.members, sums, strict=True)
-    return combination([(1 if k == a else -1, total) for (a, b), total in members if k in (a, b)])
+def _ties(program: Program, rule: Vote, ahead: list[Expression]) -> list[Way]:
+    """Ways to a tie that no member decides, from how far all others are ``ahead``: of more classes, or of fewer."""
+    level, fewer = [], []
+    for one in ahead:
+        level.append(program.variable(0, 1))
+        if one.low < 0:
+            program.require(combination([(1, one), (one.low, level[-1])]), low=one.low)
+    ways = [[combination(((1, one) for one in level), -rule.subset_size)]]
+    if rule.subset_size > 2:
+        for one in ahead:
+            fewer.append(program.variable(0, 1))
+            if one.high >= 0:
+                program.require(combination([(1, one), (one.high + 1, fewer[-1])]), high=one.high)
+        left = len(ahead) - (rule.subset_size - 2)
+        ways.append([combination(((1, one) for one in level), -1), combination(((1, one) for one in fewer), -left)])
+    return ways
+
+
+def _strength(program: Program, rule: Vote, sums: list[Expression], k: int) -> Expression:
+    parts = []
+    for m, member in enumerate(rule.members):
+        if k in member and rule.subset_size == 2:
+            parts.append((1 if k == member[0] else -1, sums[m]))
+        elif k in member:
+            own = dict(zip(member, sums[m * rule.subset_size :], strict=False))
+            parts += [(1, own.pop(k)), (-1, program.largest(list(own.values())))]
+    return combination(parts)

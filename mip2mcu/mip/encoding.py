@@ -108,25 +108,25 @@ def _edges(program: Program, layer: Edges, values: Sequence[Expression], shape: 
 
 def votes(program: Program, decision: Vote, sums: Sequence[Expression]) -> list[Expression]:
     """The votes of each class; ``sums`` are those of the members, one after another."""
+    return votes_of(decision, choices(program, decision, sums))
+
+
+def choices(program: Program, decision: Vote, sums: Sequence[Expression]) -> list[list[Expression]]:
+    """For each member one value a class of it: 1 for the class that it votes for, 0 for the others."""
     each = decision.sums_per_member
     if each == 1:
-        return votes_of_pairs(decision, [program.fires(total) for total in sums])
-    parts: list[list[tuple[int, Expression]]] = [[] for _ in range(decision.classes)]
-    for m, member in enumerate(decision.members):
-        for c, chosen in zip(member, _chosen(program, sums[m * each : (m + 1) * each]), strict=True):
-            parts[c].append((1, chosen))
-    return [combination(part).narrowed(0, len(decision.members)) for part in parts]
+        for_first = [program.fires(total) for total in sums]
+        return [[fired, combination([(-1, fired)], 1)] for fired in for_first]
+    return [_chosen(program, sums[m * each : (m + 1) * each]) for m in range(len(decision.members))]
 
 
-def votes_of_pairs(decision: Vote, for_first: Sequence[Expression]) -> list[Expression]:
-    """The votes of each class, where member m votes for the first of its pair if ``for_first[m]`` is 1."""
+def votes_of(decision: Vote, chosen: Sequence[Sequence[Expression]]) -> list[Expression]:
+    """The votes of each class from the members' `choices`."""
     parts: list[list[tuple[int, Expression]]] = [[] for _ in range(decision.classes)]
-    seconds = [0] * decision.classes
-    for (first, second), fired in zip(decision.members, for_first, strict=True):
-        parts[first].append((1, fired))
-        parts[second].append((-1, fired))
-        seconds[second] += 1
-    return [combination(part, second) for part, second in zip(parts, seconds, strict=True)]
+    for member, own in zip(decision.members, chosen, strict=True):
+        for c, one in zip(member, own, strict=True):
+            parts[c].append((1, one))
+    return [combination(part) for part in parts]
 
 
 def _chosen(program: Program, sums: Sequence[Expression]) -> list[Expression]:
