@@ -140,7 +140,7 @@ def _stages_of_a_pair(rows: Sequence[Row]) -> str:
     figures = {row.metric: row for row in rows if row.task.startswith("4 vs 9")}
     first = f"accuracy after {stages[0]}, "
     programs = [metric.removeprefix(first) for metric in figures if metric.startswith(first)]
-    header = ["4 against 9, 10 images a class: accuracy, links", *stages, *FLOAT_MODELS]
+    header = ["4 against 9, 10 images a class: accuracy, links", *stages, f"bar after {stages[-1]}", *FLOAT_MODELS]
     lines = []
 
     def line(program: str, value: Callable[[Row], float]) -> list[str]:
@@ -153,10 +153,11 @@ def _stages_of_a_pair(rows: Sequence[Row]) -> str:
     for program in programs:
         others = figures[first + program].references
         floats = [shown(others[name], "%") for name in FLOAT_MODELS]
-        lines.append([program, *line(program, lambda row: float(row.value)), *floats])
+        bar = figures[f"accuracy after {stages[-1]}, {program}"].bar
+        lines.append([program, *line(program, lambda row: float(row.value)), bar, *floats])
         if "paper" in others:
             theirs = line(program, lambda row: float(row.references["paper"]))
-            lines.append(["the paper's figures for it", *theirs, *[""] * len(floats)])
+            lines.append(["the paper's figures for it", *theirs, "", *[""] * len(floats)])
     return table(header, lines)
 
 
