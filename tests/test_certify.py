@@ -6,7 +6,7 @@ import sys
 import numpy as np
 import pytest
 
-from mip2mcu.certify import NORMS, Certificate, RowCertificate, certify
+from mip2mcu.certify import NORMS, Certificate, RowCertificate, bounds, certify
 from mip2mcu.dataset import Dataset
 from mip2mcu.decisions import Argmax, Sign, Vote
 from mip2mcu.errors import DatasetError, UsageError
@@ -183,8 +183,13 @@ def test_without_search_both_bounds_stay_true():
                 assert row.broken is None or row.broken >= smallest
 
 
+def run_module():
+    """The module, whose name in its package is that of a function."""
+    return sys.modules["mip2mcu.certify.run"]
+
+
 def test_no_row_is_tried_twice_when_the_time_is_over(monkeypatch):
-    module, tried = sys.modules["mip2mcu.certify.run"], []
+    module, tried = run_module(), []
     certify_row = module._certify_row
     monkeypatch.setattr(module, "_certify_row", lambda task, run: tried.append(task.row) or certify_row(task, run))
     network = network_of(3, Argmax(3), 3, (4,))
@@ -291,6 +296,52 @@ def test_behind_filters_the_smallest_change_is_that_of_exhaustive_search(shape, 
         for row in certify(network, data, norm=norm, node_limit=10_000).rows:
             if row.right:
                 assert (row.broken, row.exact) == (smallest_change(network, data.inputs[row.row], norm), True)
+
+
+def stripes(side: int) -> tuple[Network, Dataset]:
+    """Two smoothed sums behind sign units, the left half of an image against the right, and one bright row."""
+    half = np.where(np.arange(side) < side // 2, 1, -1)
+    weights = np.stack([np.tile(half, side), np.tile(half, side)])
+    layers = (Smooth(), Dense(weights, np.zeros(2, int), Activation.SIGN), Dense(np.array([[1, 1]]), np.array([1])))
+    count = side * side
+    network = Network(
+        np.zeros(count, int), np.full(count, 3), layers, Sign(), ("a", "b"), input_shape=(1, side, side)
+    )  # fmt: skip
+    row = np.tile(np.where(half > 0, 2, 1), side)[None]
+    return network, Dataset(row, np.array([0]), ("a", "b"), network.input_low, network.input_high)
+
+
+def test_attacks_behind_filters_are_led_by_sums_and_not_by_their_signs():
+    network, data = stripes(4)
+    row = certify(network, data, node_limit=0).rows[0]  # no single pixel turns a sign
+    assert (row.safe, row.broken) == (0, 1)
+
+
+def test_attacks_in_parts_are_the_same_attacks(monkeypatch):
+    network, data = stripes(6)
+    whole = certify(network, data, norm="l1", node_limit=0).rows
+    monkeypatch.setattr(bounds, "ATTACKED_CELLS", 100)
+    assert certify(network, data, norm="l1", node_limit=0).rows == whole
+
+
+def test_images_too_large_for_a_program_keep_their_bounds(monkeypatch):
+    network, data = stripes(4)
+    monkeypatch.setattr(run_module(), "build", lambda *_: pytest.fail("a program was built"))
+    monkeypatch.setattr(run_module(), "FILTERED_INPUTS", 15)
+    row = certify(network, data, norm="l1", node_limit=100).rows[0]
+    assert not row.exact and row.broken is not None
+
+
+def test_attacks_end_with_the_time_but_for_their_first_moments(monkeypatch):
+    network, data = stripes(4)
+    tried = []
+    attacked = run_module()._Task.attacked
+    monkeypatch.setattr(run_module()._Task, "attacked", lambda task, reach: tried.append(0) or attacked(task, reach))
+    certify(network, data, time_limit=0.0)
+    count = len(tried)
+    monkeypatch.setattr(run_module(), "ATTACK_SECONDS", -1.0)
+    certify(network, data, time_limit=0.0)
+    assert len(tried) == count > 0
 
 
 def test_cut_edges_and_pixels_behind_a_quantizer_are_modelled():

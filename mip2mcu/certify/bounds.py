@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from math import prod
 
 import numpy as np
 
@@ -20,10 +21,14 @@ from mip2mcu.filters import Edges, Smooth
 from mip2mcu.ladders import Ladders, ladders_of
 from mip2mcu.layers import Activation, AveragePool, Dense, Layer, MaxPool, SumPool
 from mip2mcu.network import Network
-from mip2mcu.ranges import IntArray, sum_range
+from mip2mcu.ranges import IntArray, exact_product, sum_range
 
 _FILTERS = (Smooth, Edges, SumPool, AveragePool, MaxPool)
 """Layers that may stand before the first dense one: all but edges rise with each of their inputs."""
+
+
+ATTACKED_CELLS = 2_000_000
+"""Most values behind filters that an attack holds at a time."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -192,16 +197,32 @@ class Problem:
     def _filter_attacks(self, raw: IntArray, reach: Reach, predicted: int) -> Iterator[IntArray]:
         """As `attacks`, by the effect that each feature alone has at the ends of its reach."""
         ends = [self.ladders.raw_at(raw, levels) for levels in (reach.lowest, reach.highest)]
-        count = len(raw)
-        alone = np.tile(raw, (2 * count + 1, 1))
-        for side, moved in enumerate(ends):
-            alone[side * count + np.arange(count), np.arange(count)] = moved
-        sums = self.network.activations(self.network.quantize(alone))[len(self.filters)]
+        downs, ups = (self._sums_alone(raw, moved) for moved in ends)
+        own = self._first_sums(raw[None])
         for direction in self._directions(predicted):
-            value = sums.reshape(len(sums), -1) @ direction
-            down, up, flat = value[:count], value[count:-1], value[-1]
+            down, up, flat = downs @ direction, ups @ direction, own @ direction
             best = np.where(down < up, ends[0], ends[1])
             yield np.where(np.minimum(down, up) < flat, best, raw)
+
+    def _sums_alone(self, raw: IntArray, moved: IntArray) -> IntArray:
+        """(features, units): sums of the first dense layer where one feature of ``raw`` is as in ``moved``."""
+        count, shapes = len(raw), self.network.shapes[: len(self.filters) + 1]
+        step = max(1, ATTACKED_CELLS // max(prod(shape) for shape in shapes))
+        found = []
+        for first in range(0, count, step):
+            features = np.arange(first, min(first + step, count))
+            alone = np.tile(raw, (len(features), 1))
+            alone[np.arange(len(features)), features] = moved[features]
+            found.append(self._first_sums(alone))
+        return np.concatenate(found)
+
+    def _first_sums(self, raw: IntArray) -> IntArray:
+        """(rows, units): sums of the first dense layer at raw rows (rows, features)."""
+        values = self.network.quantize(raw).reshape(len(raw), *self.network.input_shape)
+        for layer in self.filters:
+            values = layer.forward(values)
+        first = self.layers[0]
+        return exact_product(values.reshape(len(raw), -1), first.weights) + first.bias
 
     def _directions(self, predicted: int) -> list[IntArray]:
         """Weights (first layer's units,) whose weighted sum speaks for ``predicted`` against one other class each."""

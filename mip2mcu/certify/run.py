@@ -36,7 +36,11 @@ DEFAULT_TIME_LIMIT = 60.0
 LIMIT = 2**48
 """Largest size of interest: no change exceeds it, of at most 65,535 features of 32 bits."""
 PROGRAM_ENTRIES = 1_000_000
-"""Most matrix entries of a row's program."""
+"""Most matrix entries of a row's program; networks of more non-zero weights are not searched."""
+FILTERED_INPUTS = 4096
+"""Most inputs of a network with filters that is searched."""
+ATTACK_SECONDS = 0.2
+"""Attacks on a row may take so long even where its time is over."""
 _TOLERANCE = 1e-6
 """A solver's bound this little above a whole number counts as that number."""
 
@@ -170,8 +174,16 @@ def _certify_row(task: _Task, context: Context) -> RowCertificate:
     harmless = _first(len(radii), lambda k: not task.proved(box(k)))
     if harmless == len(radii):  # nothing within reach of any feature changes the class
         return task.certificate(task.limit if task.norm == "linf" else None, None)
-    hit = harmless + _first(len(radii) - harmless, lambda k: task.attacked(box(harmless + k)) is not None)
-    witness = task.attacked(box(hit)) if hit < len(radii) else None
+    witnesses: dict[int, IntArray | None] = {}
+
+    def hits(k: int) -> bool:
+        seconds = time.monotonic() - began
+        if seconds > ATTACK_SECONDS and (context.stop() or (context.seconds is not None and seconds > context.seconds)):
+            return False
+        witnesses[k] = task.attacked(box(harmless + k))
+        return witnesses[k] is not None
+
+    witness = witnesses.get(_first(len(radii) - harmless, hits))
     least = int(radii[harmless])  # no smaller largest change can matter
     if task.norm != "linf":
         witness = None if witness is None else _reduced(task, witness)
@@ -211,7 +223,7 @@ def _reduced(task: _Task, witness: IntArray) -> IntArray:
 def _searched(task: _Task, witness: IntArray | None, least: int, solver: Solver, stop: Stop) -> RowCertificate:
     """Close what is open between ``least`` and the witness by a MIP."""
     unproved = task.certificate(least - 1, witness)
-    if solver.time_limit == 0 or solver.node_limit == 0 or stop():
+    if solver.time_limit == 0 or solver.node_limit == 0 or stop() or _too_large(task.problem):
         return unproved
     began = time.monotonic()
     search, covered = _search(task, witness, least)
@@ -236,6 +248,12 @@ def _searched(task: _Task, witness: IntArray | None, least: int, solver: Solver,
     safe = max(least, math.ceil(bound - _TOLERANCE)) - 1
     known = [safe] if witness is None else [safe, task.size(witness) - 1]
     return task.certificate(min(known if covered is None else [*known, covered]), witness)
+
+
+def _too_large(problem: Problem) -> bool:
+    """True where the program of a row could take gigabytes before its size is known."""
+    filtered = len(problem.network.input_low) if problem.filters else 0
+    return problem.network.link_count > PROGRAM_ENTRIES or filtered > FILTERED_INPUTS
 
 
 def _search(task: _Task, witness: IntArray | None, least: int) -> tuple[Search | None, int | None]:
