@@ -8,7 +8,10 @@ import pytest
 
 from mip2mcu.errors import ToolMissingError, UsageError, VerifyError
 from mip2mcu.export import TARGETS
+from mip2mcu.verify.decoding import check_armv6m, check_rv32e
 from mip2mcu.verify.footprint import measure
+from mip2mcu.verify.runners.image import read_image
+from mip2mcu.verify.stack import worst_stack
 from mip2mcu.verify.toolchains import find_toolchain, find_toolchains, zig_cache
 from tests.verify_support import require_compiler
 
@@ -100,6 +103,25 @@ def test_library_calls_of_a_core_without_division_are_listed(target, compiler, t
 def test_an_object_that_is_no_elf_file_has_no_footprint(tmp_path):
     (tmp_path / "other.o").write_bytes(b"\xcf\xfa\xed\xfe")
     assert measure(tmp_path / "other.o", ["f"]) is None
+
+
+@pytest.mark.parametrize(
+    "read", [measure, read_image, lambda path: worst_stack(path, ["f"]), check_armv6m, check_rv32e]
+)
+def test_a_damaged_file_of_a_compiler_is_an_error_and_no_traceback(read, tmp_path):
+    damaged = tmp_path / "model.o"
+    damaged.write_bytes(b"\x7fELF\x01\x01\x01 and what a full disk left")
+    (tmp_path / "model.su").write_text("")
+    with pytest.raises(VerifyError, match=r"model\.o is no whole ELF file"):
+        read(damaged)
+
+
+def test_a_program_that_lost_its_symbols_is_an_error_and_no_traceback(tmp_path):
+    require_compiler("gcc")
+    (tmp_path / "f.c").write_text("int main(void) { return 0; }\n")
+    program = find_toolchain(TARGETS["host"], "gcc").compile([tmp_path / "f.c"], ("-s",), tmp_path / "f", tmp_path)
+    with pytest.raises(VerifyError, match="f has no symbols: let the compiler keep them"):
+        read_image(program)
 
 
 def test_zigs_cache_lies_in_no_project():

@@ -3,6 +3,7 @@
     toolchains   compilers, found and called            cores     what code runs on
     harness      the C around a model, and its frames   runners/  the host, unicorn, QEMU
     vectors      rows that hunt for differences         comparison, footprint, report
+    elf          opens what compilers wrote
 """
 
 from __future__ import annotations

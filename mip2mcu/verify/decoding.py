@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mip2mcu.errors import VerifyError
+from mip2mcu.verify.elf import opened
 
 if TYPE_CHECKING:
     from elftools.elf.elffile import ELFFile
@@ -82,10 +83,8 @@ def check_armv6m(program: Path) -> None:
 
     The 32-bit ones need no check, emulators reject them. Raises `VerifyError`.
     """
-    from elftools.elf.elffile import ELFFile  # noqa: PLC0415  (an optional dependency)
-
-    with program.open("rb") as stream:
-        for address, code in _thumb_code(ELFFile(stream)):
+    with opened(program.read_bytes(), program.name) as elf:
+        for address, code in _thumb_code(elf):
             for offset, halfword in instructions(code):
                 if _is_it(halfword) or _is_compare_and_branch(halfword):
                     name = "it" if _is_it(halfword) else "cbz or cbnz"
@@ -103,10 +102,7 @@ def check_rv32e(program: Path) -> None:
 
     The linker's flag says that no object uses more registers; products are looked for. Raises `VerifyError`.
     """
-    from elftools.elf.elffile import ELFFile  # noqa: PLC0415  (an optional dependency)
-
-    with program.open("rb") as stream:
-        elf = ELFFile(stream)
+    with opened(program.read_bytes(), program.name) as elf:
         if not elf.header["e_flags"] & _RVE_FLAG:
             raise VerifyError("the program uses 32 registers, an RV32E core has 16: compile for rv32ec")
         section = elf.get_section_by_name(".text")

@@ -6,7 +6,6 @@ To add a tool: one row in `TOOLS`.
 from __future__ import annotations
 
 import importlib.metadata
-import importlib.util
 import shutil
 import subprocess
 import sys
@@ -16,6 +15,7 @@ from typing import Any
 
 from mip2mcu.export.targets import TARGETS
 from mip2mcu.verify.cores import core_for
+from mip2mcu.verify.elf import can_read
 from mip2mcu.verify.runners import RUNNERS, runners_for
 from mip2mcu.verify.toolchains import find_toolchains
 
@@ -173,7 +173,7 @@ def _ready(name: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Names of the compilers and of the runners of a target that are usable."""
     target = TARGETS[name]
     core = core_for(target)
-    readable = core.memory is None or importlib.util.find_spec("elftools") is not None
+    readable = core.memory is None or can_read()
     runners = [runner.name for runner in runners_for(core) if readable and runner.is_installed(core)]
     return tuple(toolchain.name for toolchain in find_toolchains(target)), tuple(runners)
 

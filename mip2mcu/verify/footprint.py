@@ -7,10 +7,11 @@ the same graph, which gives the bytes that the model adds to a firmware that cal
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+
+from mip2mcu.verify.elf import can_read, opened
 
 _WRITE, _ALLOC, _EXECUTE = 1, 2, 4
 _UNWINDING = (".ARM.ex", ".eh_frame", ".rel.eh", ".rela.eh")
@@ -58,9 +59,7 @@ def measure(object_file: Path, roots: Iterable[str] | None = None) -> Footprint 
 
 def measure_each(object_file: Path, groups: Iterable[Iterable[str] | None]) -> list[Footprint] | None:
     """As `measure` of each group of functions; the object is read once."""
-    if importlib.util.find_spec("elftools") is None:
-        return None
-    content = _read(object_file)
+    content = _read(object_file) if can_read() else None
     return None if content is None else [_footprint(content, roots) for roots in groups]
 
 
@@ -93,12 +92,10 @@ class _Object:
 
 
 def _read(object_file: Path) -> _Object | None:
-    from elftools.elf.elffile import ELFFile  # noqa: PLC0415  (an optional dependency)
-
-    with object_file.open("rb") as stream:
-        if stream.read(4) != b"\x7fELF":
-            return None
-        elf = ELFFile(stream)
+    content = object_file.read_bytes()
+    if content[:4] != b"\x7fELF":
+        return None
+    with opened(content, object_file.name) as elf:
         sections: list[_Section] = []
         edges: dict[int, frozenset[int]] = {}
         for section in elf.iter_sections():

@@ -183,6 +183,8 @@ def _run(options: Iterable[str], folder: Path, seconds: float) -> str:
         )
     except subprocess.TimeoutExpired:
         raise VerifyError(f"Frama-C did not finish within {seconds:g} s: prove a smaller model") from None
+    except OSError as error:
+        raise ToolMissingError(f"{path} cannot be started: {error.strerror}") from None
     if done.returncode != 0:
         lines = [line for line in (done.stdout + done.stderr).splitlines() if line.strip()][-8:]
         raise VerifyError("Frama-C could not analyse the model:\n  " + "\n  ".join(lines or ["(no message)"]))

@@ -6,10 +6,11 @@ in the graph of calls, which the relocations of the object file tell. Functions 
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from mip2mcu.verify.elf import can_read, opened
 
 if TYPE_CHECKING:
     from elftools.elf.elffile import ELFFile
@@ -25,13 +26,11 @@ def worst_stack(object_file: Path, roots: Iterable[str]) -> Mapping[str, int]:
     beside it (zig does not) or pyelftools is not installed.
     """
     usage = object_file.with_suffix(".su")
-    if not usage.is_file() or importlib.util.find_spec("elftools") is None:
+    if not usage.is_file() or not can_read():
         return {}
-    from elftools.elf.elffile import ELFFile  # noqa: PLC0415  (an optional dependency)
-
     own = _own_bytes(usage.read_text(encoding="utf-8"))
-    with object_file.open("rb") as stream:
-        calls = _calls(ELFFile(stream))
+    with opened(object_file.read_bytes(), object_file.name) as elf:
+        calls = _calls(elf)
     return {root: _deepest(root, calls, own) for root in roots}
 
 

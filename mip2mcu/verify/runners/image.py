@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from io import BytesIO
 from pathlib import Path
 from types import MappingProxyType
 
 from mip2mcu.errors import ToolMissingError
+from mip2mcu.verify.elf import can_read, opened
 
 
 @dataclass(frozen=True)
@@ -24,7 +23,7 @@ class Image:
 
 def check_reader() -> None:
     """Raise `ToolMissingError` without pyelftools, which every emulated core needs: programs are read and checked."""
-    if importlib.util.find_spec("elftools") is None:
+    if not can_read():
         raise ToolMissingError("emulating a core needs pyelftools, not installed: run `pip install pyelftools`")
 
 
@@ -34,25 +33,23 @@ def read_image(program: Path) -> Image:
     Raises `ToolMissingError` without pyelftools.
     """
     check_reader()
-    return _image(program.read_bytes())
+    return _image(program.read_bytes(), program.name)
 
 
 @lru_cache(maxsize=4)
-def _image(content: bytes) -> Image:
+def _image(content: bytes, name: str) -> Image:
     """Of the same bytes only once: the same program runs a dozen times, and its symbols take long to read."""
-    from elftools.elf.elffile import ELFFile  # noqa: PLC0415  (an optional dependency)
-
-    elf = ELFFile(BytesIO(content))
-    loaded = tuple(
-        (segment["p_paddr"], segment.data())
-        for segment in elf.iter_segments()
-        if segment["p_type"] == "PT_LOAD" and segment["p_filesz"] > 0
-    )
-    symbols = {
-        symbol.name: symbol["st_value"]
-        for section in elf.iter_sections()
-        if section["sh_type"] == "SHT_SYMTAB"
-        for symbol in section.iter_symbols()
-        if symbol.name
-    }
-    return Image(loaded, elf.header["e_entry"], MappingProxyType(symbols))
+    with opened(content, name) as elf:
+        loaded = tuple(
+            (segment["p_paddr"], segment.data())
+            for segment in elf.iter_segments()
+            if segment["p_type"] == "PT_LOAD" and segment["p_filesz"] > 0
+        )
+        symbols = {
+            symbol.name: symbol["st_value"]
+            for section in elf.iter_sections()
+            if section["sh_type"] == "SHT_SYMTAB"
+            for symbol in section.iter_symbols()
+            if symbol.name
+        }
+        return Image(loaded, elf.header["e_entry"], MappingProxyType(symbols))

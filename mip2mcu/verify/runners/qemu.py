@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from mip2mcu.errors import VerifyError
+from mip2mcu.errors import ToolMissingError, VerifyError
 from mip2mcu.verify.cores import Core
 from mip2mcu.verify.host_tools import host_tool
 from mip2mcu.verify.runners.base import RUN_SECONDS, Count
@@ -100,6 +100,8 @@ class QemuRunner:
             )
         except subprocess.TimeoutExpired:
             raise VerifyError(f"the model on QEMU's {core.qemu_machine} did not finish in {self.seconds} s") from None
+        except OSError as error:
+            raise ToolMissingError(f"{call[0]} cannot be started: {error.strerror}") from None
         text = (done.stdout + done.stderr).decode(errors="replace")
         if done.returncode != 0:
             headline = f"the program on QEMU's {core.qemu_machine} ended with status {done.returncode}"
@@ -109,7 +111,10 @@ class QemuRunner:
 
 @cache
 def _version(program: str) -> str:
-    done = subprocess.run([program, "--version"], capture_output=True, text=True, check=False)
+    try:
+        done = subprocess.run([program, "--version"], capture_output=True, text=True, check=False)
+    except OSError as error:
+        raise ToolMissingError(f"{program} cannot be started: {error.strerror}") from None
     return done.stdout.splitlines()[0].strip() if done.stdout else "QEMU of unknown version"
 
 

@@ -108,5 +108,8 @@ def _version() -> str | None:
     simulator = _simulator()
     if simulator is None:
         return None
-    done = subprocess.run([str(simulator)], capture_output=True, text=True, check=False)
+    try:
+        done = subprocess.run([str(simulator)], capture_output=True, text=True, check=False)
+    except OSError:  # a cache on a disk that runs no programs
+        return None
     return done.stdout.strip() or None
