@@ -11,7 +11,7 @@ from itertools import islice
 import numpy as np
 import pytest
 
-from mip2mcu.decisions import Argmax
+from mip2mcu.decisions import Argmax, Vote
 from mip2mcu.errors import ExportError
 from mip2mcu.export import TARGETS, Target, find_target, generate
 from mip2mcu.export.flash import FlashReader
@@ -162,6 +162,15 @@ def example_of(entry):
 def test_as_many_bits_as_an_array_has_bytes_are_declared_in_number():
     network = Network(np.zeros(32_767), np.ones(32_767), (Dense(np.eye(2, 32_767), [0, 0]),), Argmax(2), ("a", "b"))
     assert "const uint8_t bits[WIDE_INPUTS]," in generate(network, "avr", "wide", layout="bit_planes").files["wide.h"]
+
+
+@pytest.mark.parametrize(("by_margin", "size"), [(False, 84), (True, 108)])
+def test_sums_and_votes_that_do_not_fit_one_frame_are_refused(by_margin, size):
+    network = replace(wide(4, 15), decision=Vote(6, 2, by_margin), classes=tuple("abcdef"))
+    target = replace(TARGETS["avr"], object_limit=size)
+    generate(network, target)
+    with pytest.raises(ExportError, match=f"memory for sums and votes takes {size} bytes, an array of avr has at most"):
+        generate(network, replace(target, object_limit=size - 1))
 
 
 def test_raw_features_beyond_avrs_largest_array_are_refused():

@@ -11,10 +11,14 @@ import numpy as np
 import pytest
 from elftools.elf.elffile import ELFFile
 
-from mip2mcu.errors import ToolMissingError, VerifyError
+from mip2mcu.decisions import Argmax
+from mip2mcu.errors import NoRoomError, ToolMissingError, VerifyError
 from mip2mcu.export import TARGETS, export
+from mip2mcu.layers import Dense
+from mip2mcu.network import Network
 from mip2mcu.verify import host_tools, verify
 from mip2mcu.verify.cores import CORES, core_for
+from mip2mcu.verify.harness import build
 from mip2mcu.verify.runners import RUNNERS, counting_runner, find_runner, qemu, runners_for
 from mip2mcu.verify.runners import simavr as simavr_module
 from mip2mcu.verify.runners.qemu import QemuRunner
@@ -299,6 +303,12 @@ def test_a_model_that_outgrows_every_chip_is_refused_with_the_numbers():
     require_simavr()
     with pytest.raises(VerifyError, match=r"needs \d+ bytes of flash and \d+ bytes of RAM with its stack, atmega2560"):
         verify(linear_network(6000), "avr", vectors=20)
+
+
+def test_rows_that_outgrow_every_chip_are_refused_before_their_arrays_are_compiled(tmp_path):
+    bits = Network([0] * 40_000, [1] * 40_000, (Dense(np.eye(2, 40_000), [0, 0]),), Argmax(2), ("a", "b"))
+    with pytest.raises(NoRoomError, match="takes at least 40000 bytes of RAM, atmega2560 has 8192: choose a larger"):
+        build({}, tmp_path, network=bits, name="model", target=AVR, core=core_for(AVR), toolchain=None)
 
 
 # ---- missing tools -------------------------------------------------------------------------------------------------

@@ -30,6 +30,14 @@ def _tables(program: Program) -> tuple[Table, ...]:
     return (*program.tables, *program.selftest.tables)
 
 
+def _votes_bytes(program: Program) -> int:
+    """What a vote keeps on the stack at once: sums, votes, and strengths where these decide; 0 for other rules."""
+    rule = program.decision
+    if not rule.members:
+        return 0
+    return TYPE_BYTES["int32_t"] * (program.sums + rule.scores * (2 if rule.by_margin else 1))
+
+
 def _arrays(program: Program) -> Iterator[tuple[str, int, int]]:
     """Name, elements and bytes of tables, of what passes between layers and what they work in, of what callers declare.
 
@@ -38,6 +46,7 @@ def _arrays(program: Program) -> Iterator[tuple[str, int, int]]:
     for table in _tables(program):
         yield f"the table {table.name}", 0, table.bytes
     yield "the scratch memory", 0, program.scratch.bytes
+    yield "the memory for sums and votes", 0, _votes_bytes(program)
     if program.quantizer is not None:
         features = len(program.features)
         yield "the array of raw features", features, features * TYPE_BYTES[program.quantizer.raw_type]

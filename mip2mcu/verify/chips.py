@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from mip2mcu.errors import NoRoomError
+from mip2mcu.export.literals import TYPE_BYTES
+from mip2mcu.network import Network
 from mip2mcu.verify.cores import AVR_DATA_SPACE, Core
 from mip2mcu.verify.runners.image import read_image
 
@@ -20,6 +23,25 @@ _HARNESS_STACK = 80
 def chip_flags(flags: tuple[str, ...], core: Core) -> tuple[str, ...]:
     """``flags`` that choose a core, with the chip that is simulated in place of the target's."""
     return tuple(f"-mmcu={core.simavr_mcu}" if flag.startswith("-mmcu=") else flag for flag in flags)
+
+
+def check_rows(network: Network, core: Core) -> None:
+    """Raise `NoRoomError` where one row of ``network`` outgrows the largest chip, before a compiler refuses its arrays.
+
+    That is the least that the harness keeps: a byte an input (one bit each beside it where they are packed), the raw
+    features or the sums.
+    """
+    largest = core.roomy()
+    assert largest.memory is not None
+    quantizer = network.quantizer
+    raw = 0 if quantizer is None else len(quantizer.features) * TYPE_BYTES[quantizer.raw_type]
+    needs = max(network.inputs, raw, TYPE_BYTES["int32_t"] * network.layer_ranges[-1][0].size)
+    has = largest.memory.ram.length
+    if needs > has:
+        raise NoRoomError(
+            f"one row of the model takes at least {needs} bytes of RAM, {largest.simavr_mcu} has {has}: "
+            "choose a larger target"
+        )
 
 
 def shortage(program: Path, core: Core, stack: int) -> str | None:

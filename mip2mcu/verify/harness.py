@@ -23,7 +23,7 @@ from mip2mcu.export.targets import Target
 from mip2mcu.network import Network
 from mip2mcu.ranges import IntArray
 from mip2mcu.resources import resource_folder
-from mip2mcu.verify.chips import CHIP_LINKS, chip_flags, shortage
+from mip2mcu.verify.chips import CHIP_LINKS, check_rows, chip_flags, shortage
 from mip2mcu.verify.cores import KIB, Core
 from mip2mcu.verify.decoding import check_armv6m, check_rv32e
 from mip2mcu.verify.footprint import Footprint, measure
@@ -133,6 +133,8 @@ def build(
     ``extra_flags`` stand in every call of the compiler. A model that outgrows the memory of the core's board or chip
     gets `Core.roomy`. Raises `VerifyError` with the compiler's message, and where no chip has room.
     """
+    if core.simavr_mcu is not None:
+        check_rows(network, core)
     for file_name, text in {**files, "tested_model.h": model_under_test(name)}.items():
         (folder / file_name).write_text(text, encoding="utf-8")
     bare = () if core.memory is None else ("-ffreestanding",)
