@@ -31,6 +31,12 @@ class Refusal(click.ClickException):
     exit_code = 2
 
 
+class Interruption(click.ClickException):
+    """Ctrl-C where nothing is kept of what was done: exit status 130, as shells have it."""
+
+    exit_code = 130
+
+
 class Commands(click.Group):
     """A group whose commands turn `Mip2mcuError` into one line on standard error and exit status 2."""
 
@@ -40,6 +46,8 @@ class Commands(click.Group):
             return super().invoke(ctx)
         except Mip2mcuError as error:
             raise Refusal(str(error)) from None
+        except KeyboardInterrupt:  # click would end with status 1, which is that of a mismatch
+            raise Interruption("interrupted, and ended without a result") from None
         except BrokenPipeError:  # the reader of the output has enough: click ends quietly
             raise
         except OSError as error:

@@ -14,8 +14,11 @@ import pytest
 from click.testing import CliRunner
 
 from mip2mcu.cli import main
-from mip2mcu.decisions import Vote
+from mip2mcu.decisions import Argmax, Vote
+from mip2mcu.errors import UsageError
+from mip2mcu.layers import Dense
 from mip2mcu.network import Network
+from mip2mcu.verify import evidence
 
 ROWS = "a,b,kind,label\n1,5,x,no\n2,6,x,no\n3,4,y,no\n10,5,x,yes\n11,6,y,yes\n12,4,y,yes\n"
 
@@ -138,6 +141,16 @@ def test_a_report_replaces_reports_alone(model, tmp_path):
     for path in (tmp_path / "evidence.json", tmp_path / "evidence.md"):
         for _ in range(2):
             assert run("verify", model, "--target", "host", "--vectors", "5", "--report", path).exit_code == 0
+
+
+@pytest.mark.parametrize("label", ["| generator | mip2mcu ", '"generator": "mip2mcu ', "# Verification"])
+def test_a_model_is_never_taken_for_a_report_whatever_its_classes_are_called(label, tmp_path):
+    path = tmp_path / "model.json"
+    Network([0], [9], (Dense([[1], [2]], [0, 1]),), Argmax(2), ("a", label)).save(path)
+    kept = path.read_text()
+    with pytest.raises(UsageError, match="is no report of mip2mcu and is not replaced"):
+        evidence.check_paths([path])
+    assert path.read_text() == kept
 
 
 def test_an_lp_file_replaces_lp_files_alone(table, tmp_path):
@@ -331,6 +344,15 @@ def test_ctrl_c_keeps_the_best_network(workers, tmp_path):
     assert process.returncode == 0, error
     assert "stopped before its limits: the best network until then" in out
     assert run("inspect", tmp_path / "m.json").exit_code == 0
+
+
+def test_ctrl_c_is_no_mismatch(model, monkeypatch):
+    def interrupted(_path):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Network, "load", interrupted)
+    result = run("verify", model)
+    assert (result.exit_code, result.output) == (130, "Error: interrupted, and ended without a result\n")
 
 
 def test_module_runs_as_a_program():

@@ -162,6 +162,13 @@ def test_other_endings_and_missing_folders_are_refused(tmp_path):
 # ---- claims --------------------------------------------------------------------------------------------------------
 
 
+def test_a_selftest_that_is_too_long_to_be_counted_is_costed_all_the_same():
+    lines = REPORT.as_text().splitlines()
+    assert "selftest     too long to be counted, adds 402 bytes of flash" in lines
+    assert "check        too long to be counted, adds 90 bytes of flash" in lines
+    assert "too long" not in replace(REPORT, costs={}).as_text()
+
+
 def test_constant_time_by_structure_is_told_from_constant_counts():
     costs = {"sums": Cost(40, "instructions", 900, 900, 16), "pack": REPORT.costs["pack"]}
     report = replace(REPORT, constant_time=True, costs=costs)

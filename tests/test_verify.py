@@ -1,5 +1,6 @@
 """`verify`, end to end: nothing differs, a planted error is caught, and what cannot be compared is said plainly."""
 
+import hashlib
 import importlib.util
 import json
 import re
@@ -19,7 +20,8 @@ from mip2mcu.layers import Dense
 from mip2mcu.network import Network
 from mip2mcu.verify import verification as verification_module
 from mip2mcu.verify import verify
-from mip2mcu.verify.comparison import chunk_rows
+from mip2mcu.verify.comparison import check_description, chunk_rows
+from mip2mcu.verify.harness import Description
 from mip2mcu.verify.vectors import input_chunks
 from tests.verify_support import (
     binary_quantized_network,
@@ -258,7 +260,22 @@ def test_a_planted_wrong_threshold_is_caught_in_quantize(tmp_path):
 def test_exported_files_are_what_is_verified(tmp_path):
     network = sign_network()
     export(network, "cortex-m", tmp_path, "signs")
-    assert verify(network, "cortex-m", vectors=100, name="signs", source=tmp_path).mismatches == 0
+    report = verify(network, "cortex-m", vectors=100, name="signs", source=tmp_path)
+    assert report.mismatches == 0
+    assert report.sources == digests(tmp_path)
+
+
+def test_the_digest_is_that_of_the_file_whatever_its_line_ends_are(tmp_path):
+    export(sign_network(), "host", tmp_path, "signs")
+    for path in (tmp_path / "signs.c", tmp_path / "signs.h"):
+        path.write_bytes(path.read_bytes().replace(b"\n", b"\r\n"))
+    report = verify(sign_network(), "host", vectors=10, name="signs", source=tmp_path)
+    assert (report.mismatches, report.sources) == (0, digests(tmp_path))
+
+
+def digests(folder):
+    """SHA-256 of the C in ``folder`` by name."""
+    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.glob("*.[ch]")}
 
 
 # ---- what cannot be compared ---------------------------------------------------------------------------------------
@@ -268,6 +285,30 @@ def test_c_of_another_model_is_refused(tmp_path):
     export(linear_network(seed=7), "host", tmp_path, "model")
     with pytest.raises(VerifyError, match=r"was generated from model \w{12}\.\.\., not from \w{12}\.\.\.: export this"):
         verify(linear_network(seed=8), "host", vectors=10, source=tmp_path)
+
+
+DESCRIBED = Description(
+    abi=1, classes=3, inputs=70, input_length=3, input_packed=1, input_bytes=4, input_signed=0, sums=3, scores=3,
+    raw_features=0, raw_bytes=0, raw_signed=0, scratch_bytes=0, sha256=packed_network().sha256,
+)  # fmt: skip
+
+
+def test_c_that_describes_its_model_is_taken():
+    check_description(packed_network(), SimpleNamespace(description=DESCRIBED), "digits")
+
+
+@pytest.mark.parametrize("name", ["abi", "classes", "inputs", "input_length", "sums", "scores", "raw_features"])
+def test_c_with_another_number_in_its_header_is_refused(name):
+    value = getattr(DESCRIBED, name)
+    edited = SimpleNamespace(description=replace(DESCRIBED, **{name: value + 1}))
+    with pytest.raises(VerifyError, match=f"the C in digits declares {name} {value + 1}, its model has {value}:"):
+        check_description(packed_network(), edited, "digits")
+
+
+def test_packed_c_without_its_macro_is_refused():
+    edited = SimpleNamespace(description=replace(DESCRIBED, input_packed=0))
+    with pytest.raises(VerifyError, match="declares input_length 3, its model has 70: export"):
+        check_description(packed_network(), edited, "digits")
 
 
 def test_a_folder_without_the_c_is_a_usage_error(tmp_path):

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from mip2mcu.errors import VerifyError
+from mip2mcu.export.packing import words_for
+from mip2mcu.export.program import ABI
 from mip2mcu.network import Network
 from mip2mcu.ranges import IntArray
 from mip2mcu.verify.harness import Harness
@@ -112,8 +114,16 @@ def check_description(network: Network, harness: Harness, folder: str) -> None:
         )
     raw = 0 if network.quantizer is None else len(network.quantizer.features)
     sums = network.layer_ranges[-1][0].size
-    expected = {"inputs": network.inputs, "classes": len(network.classes), "sums": sums, "raw_features": raw}
+    expected = {
+        "abi": ABI,
+        "inputs": network.inputs,
+        "input_length": words_for(network.inputs) if d.input_packed else network.inputs,
+        "classes": len(network.classes),
+        "sums": sums,
+        "scores": network.decision.scores(np.zeros((1, sums), dtype=np.int64)).shape[1],
+        "raw_features": raw,
+    }
     for name, value in expected.items():
         declared = getattr(d, name)
         if declared != value:
-            raise VerifyError(f"the C in {folder} declares {declared} {name}, the model has {value}: export again")
+            raise VerifyError(f"the C in {folder} declares {name} {declared}, its model has {value}: export again")

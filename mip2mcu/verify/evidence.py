@@ -19,8 +19,8 @@ from mip2mcu.version import __version__
 
 SCHEMA = 1
 """Number of the JSON document's form; it grows when a reader would have to change."""
-_MARK = rb'"generator": "mip2mcu |\| generator \| mip2mcu '
-"""What a document has in it that no other file has, as a regular expression."""
+_MARK = rb'\A(\{\s*"generator": "mip2mcu |# Verification\s+\|  \|  \|\s+\|---\|---\|\s+\| model SHA-256 \| )'
+"""How a document begins and no other file does, as a regular expression: further down, other files may quote names."""
 
 
 def as_dict(reports: Sequence[Report]) -> dict[str, Any]:

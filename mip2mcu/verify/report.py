@@ -194,6 +194,9 @@ class Report:
             lines.append(_sizes_line(self.sizes, self.scratch_bytes))
         for name, cost in self.costs.items():
             lines.append(_cost_line(name, cost, self.checks_flash.get(name), self._claims(name)))
+        for name, added in self.checks_flash.items():
+            if self.costs and name not in self.costs:
+                lines.append(f"{name:<12} too long to be counted, adds {added:,} bytes of flash")
         if self.contradiction is not None:
             lines.append(f"contradicted {self.contradiction}")
         lines.append(f"mismatches   {self.mismatches:,}")

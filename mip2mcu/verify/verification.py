@@ -177,7 +177,7 @@ def verify_way(subject: Subject, way: Way, source: str | Path | None = None) -> 
         harness = Harness(program, runner)
         check_description(subject.network, harness, "memory" if source is None else str(source))
         comparison = _compare(subject, harness)
-        report = _report(subject, comparison, way.target, _digests(files, subject.name))
+        report = _report(subject, comparison, way.target, _digests(files, subject.name, source))
     if not report.mismatches:
         _check_budgets(report, subject.options)
     return report
@@ -200,11 +200,14 @@ def _check_budgets(report: Report, options: ExportOptions) -> None:
             )
 
 
-def _digests(files: Files, name: str) -> Mapping[str, str]:
-    """SHA-256 of the C in ``files``: what a reviewer compares with the files that went into a firmware."""
-    return {
-        file_name: hashlib.sha256(files[file_name].encode()).hexdigest() for file_name in (f"{name}.c", f"{name}.h")
-    }
+def _digests(files: Files, name: str, source: str | Path | None) -> Mapping[str, str]:
+    """SHA-256 of the C: what a reviewer compares with the files that went into a firmware.
+
+    Of files in the folder ``source`` byte by byte, for version control may have given them other line ends.
+    """
+    names = (f"{name}.c", f"{name}.h")
+    contents = [files[own].encode() if source is None else (Path(source) / own).read_bytes() for own in names]
+    return {own: hashlib.sha256(content).hexdigest() for own, content in zip(names, contents, strict=True)}
 
 
 def _check_room(program: Program, core: Core, runner: Runner) -> None:
