@@ -18,7 +18,7 @@ import numpy as np
 from mip2mcu.mip.matrix import NO_LIMIT, FloatArray, Matrix, sparse_rows
 from mip2mcu.mip.solver import Solver
 from mip2mcu.progress import Stop, never
-from mip2mcu.ranges import IntArray, exact_product
+from mip2mcu.ranges import BoolArray, IntArray, exact_product
 
 SWAP_CANDIDATES = 16
 """Single changes that are tried as the first half of a change of two weights."""
@@ -179,31 +179,41 @@ class _Search:
     def effects(self, changes: IntArray) -> FloatArray:
         """Change of the shortfall when weight i changes by ``changes[i]``, for every column; inf where not allowed."""
         effect = np.full(len(changes), np.inf)
-        fits = (np.abs(self.weights + changes) <= self.task.high) & self.free & (changes != 0)
+        fits = self._fits(changes) & (changes != 0)
         for change in np.unique(changes[fits]):
             chosen = np.flatnonzero(fits & (changes == change))
             effect[chosen] = self._effects_of(chosen, float(change))
         return effect
 
+    def _fits(self, changes: IntArray | int) -> BoolArray:
+        return (np.abs(self.weights + changes) <= self.task.high) & self.free
+
     def _effects_of(self, columns: IntArray, change: float) -> FloatArray:
-        before = self.missing(self.margins)
+        lead = self.targets - self.margins
+        before = np.maximum(0.0, lead)
         if self.zero_one:
-            after = self.missing(self.margins + change * self.signs)
-            return (self.counts * (after - before)) @ self.columns[:, columns]
-        result = np.empty(len(columns))
+            after = np.maximum(0.0, lead - change * self.signs)
+            return (self.counts * (after - before)) @ self._columns(columns)
+        result, base = np.empty(len(columns)), float(self.counts @ before)
         size = max(1, _CHUNK // max(1, len(before)))
         for begin in range(0, len(columns), size):
-            part = columns[begin : begin + size]
-            shifted = self.margins[:, None] + (change * self.signs)[:, None] * self.columns[:, part]
-            after = np.maximum(0.0, self.targets[:, None] - shifted)
-            result[begin : begin + size] = self.counts @ (after - before[:, None])
+            after = self._columns(columns[begin : begin + size]) * (-change * self.signs)[:, None]
+            after += lead[:, None]
+            np.maximum(0.0, after, out=after)
+            result[begin : begin + size] = self.counts @ after - base
         return result
+
+    def _columns(self, chosen: IntArray) -> FloatArray:
+        return self.columns if len(chosen) == self.columns.shape[1] else self.columns[:, chosen]
 
     def steps(self) -> tuple[FloatArray, IntArray]:
         """Effects and changes of all single steps: column i up, then column i down."""
-        up = np.full(len(self.weights), self.task.step)
-        changes = np.concatenate([up, -up])
-        return np.concatenate([self.effects(up), self.effects(-up)]), changes
+        width = len(self.weights)
+        effects = np.full(2 * width, np.inf)
+        for start, change in ((0, self.task.step), (width, -self.task.step)):
+            chosen = np.flatnonzero(self._fits(change))
+            effects[start + chosen] = self._effects_of(chosen, float(change))
+        return effects, np.repeat([self.task.step, -self.task.step], width)
 
     def descend(self, enough: int = 0) -> None:
         """Take the best single step until none improves or the shortfall is at most ``enough``."""
