@@ -65,6 +65,8 @@ OURS = {
     10: "t = 10, best of ours, raw pixels / with input stages",
     40: "t = 40, L = [10,20,30,40], raw pixels / with input stages",
 }
+SECONDS_BARS = {OURS[10]: "<= 120 s", OURS[40]: "<= 300 s"}
+"""For the whole ensemble; those tasks are held to 150 links a pair as well."""
 AUGMENTED = "t = 10 / t = 40, with augmentation"
 SELECTED = "t = 40, selected samples"
 PAIR = "4 vs 9, t = 10, SM / +MM / +MM+MW"
@@ -248,8 +250,11 @@ def figures(setting: Setting, outcomes: Sequence[Outcome]) -> list[Row]:
         Row(task, f"accuracy, {name}", _mean(accuracies), "%", "higher", {**setting.paper, **references}, setting.bar),
         Row(task, f"worst instance, {name}", min(accuracies), "%"),
         Row(task, f"best instance, {name}", max(accuracies), "%"),
-        Row(task, f"links a pair, {name}", links, "", "lower", {}, "<= 150" if "ours" in task else ""),
-        Row(task, f"training time of the ensemble, {name}", _mean([one.seconds for one in outcomes]), "s", "lower"),
+        Row(task, f"links a pair, {name}", links, "", "lower", {}, "<= 150" if task in SECONDS_BARS else ""),
+        Row(
+            task, f"training time of the ensemble, {name}", _mean([one.seconds for one in outcomes]), "s", "lower", {},
+            SECONDS_BARS.get(task, ""),
+        ),
     ]
     if setting.staged and len(outcomes) > SEEN:
         rows.append(Row(task, f"accuracy of the untouched instances, {name}", _mean(accuracies[SEEN:]), "%"))
