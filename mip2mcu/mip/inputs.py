@@ -1,8 +1,9 @@
 """Inputs at which a network computes something certain, or the proof that there are none: a small MIP over the inputs.
 
 The network is given, its inputs are whole variables in their ranges; `mip2mcu.mip.encoding` states what the units make
-of them, here are the questions. Dense layers are understood, others are not. Limits are counted in nodes, so that the
-same question has the same answer. How far an input can move before the class changes is another question, about raw
+of them, here are the questions. Only dense layers are asked about: filters could be stated too, but behind edges of an
+image a question takes seconds instead of milliseconds, and a verification asks dozens. Limits are counted in nodes, so
+that the same question has the same answer. How far an input can move before the class changes is another question, about raw
 features and their levels: `mip2mcu.certify.model`.
 """
 
