@@ -60,6 +60,16 @@ def test_a_held_row_keeps_its_pattern_under_every_change(budget, units):
     assert found == {True, False}
 
 
+def test_more_units_than_features_can_move_are_a_box():
+    data = Dataset.from_arrays(np.array([[0, 3], [3, 1], [2, 2]]), [0, 1, 0], input_range=(0, 3))
+    reduction, chosen = robust_reduction(data, WeightDomain(1))
+    sets = robust_sets(chosen, reduction, np.array([900, 900]), 900, counts_units=True)
+    assert sets.budget == 6  # (0, 3) moves by three in each
+    box = robust_sets(chosen, reduction, np.array([900, 900]), None)
+    weights, sums = np.array([[1, -1], [0, 1]]), reduction.rows @ np.array([[1, 0], [-1, 1]])
+    assert [end.tolist() for end in sets.ranges(weights, sums)] == [end.tolist() for end in box.ranges(weights, sums)]
+
+
 @BUDGETS
 def test_moved_rows_have_the_largest_and_the_smallest_sums_within_reach(budget, units):
     rng = np.random.default_rng(4)

@@ -3,8 +3,8 @@
 The network is given, its inputs are whole variables in their ranges; `mip2mcu.mip.encoding` states what the units make
 of them, here are the questions. Only dense layers are asked about: filters could be stated too, but behind edges of an
 image a question takes seconds instead of milliseconds, and a verification asks dozens. Limits are counted in nodes, so
-that the same question has the same answer. How far an input can move before the class changes is another question, about raw
-features and their levels: `mip2mcu.certify.model`.
+that the same question has the same answer. How far an input can move before the class changes is another question,
+about raw features and their levels: `mip2mcu.certify.model`.
 """
 
 from __future__ import annotations

@@ -200,6 +200,9 @@ def robust_sets(
                 keys.append(key)
         of_row.append(tuple(keys))
     number = {key: n for n, key in enumerate(sorted({key for keys in of_row for key in keys}))}
+    if budget is not None and counts_units:  # tables need no entry beyond what all moves of a row cost
+        farthest = {key: max(cost for cost, _ in priced[key]) for key in number}
+        budget = min(budget, max(sum(farthest[key] for key in keys) for keys in of_row))
     return RobustSets(
         tuple(tuple(move for _, move in priced[key]) for key in number),
         tuple(tuple(number[key] for key in keys) for keys in of_row),
