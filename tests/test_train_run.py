@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -135,6 +136,13 @@ def test_totals_sum_the_stages_over_all_parts():
     assert (margin.name, links.name, margin.solves, links.solves) == ("margin", "links", 3, 3)
     assert links.exact == report.links == sum(s.exact for s in report.stage("links"))
     assert links.bound <= links.exact
+
+
+def test_a_stage_with_an_unbounded_solve_has_no_bound():
+    report = train(THREE, node_limit=0).report
+    margins = report.stage("margin")
+    report = replace(report, solves=(margins[0], replace(margins[1], bound=None)))
+    assert (report.totals[0].bound, report.totals[0].gap) == (None, None)
 
 
 def test_earlier_stages_are_kept_as_networks():

@@ -19,11 +19,14 @@ from mip2mcu.progress import relative_gap
 
 @dataclass(frozen=True)
 class StageTotal:
-    """One stage over all parts of a training: sums of exact objectives and bounds, solves, and those proved optimal."""
+    """One stage over all parts of a training: sums of exact objectives and bounds, solves, and those proved optimal.
+
+    Where one solve has no bound, their sum has none.
+    """
 
     name: str
     exact: int
-    bound: float
+    bound: float | None
     solves: int
     proved: int
 
@@ -34,8 +37,10 @@ class StageTotal:
 
 
 def _total(name: str, solves: Sequence[Solve]) -> StageTotal:
-    exact, bound = sum(s.exact or 0 for s in solves), sum(s.bound or 0.0 for s in solves)
-    return StageTotal(name, exact, bound, len(solves), sum(s.status == "optimal" for s in solves))
+    bounds = [s.bound for s in solves if s.bound is not None]
+    bound = sum(bounds) if len(bounds) == len(solves) else None
+    exact, proved = sum(s.exact or 0 for s in solves), sum(s.status == "optimal" for s in solves)
+    return StageTotal(name, exact, bound, len(solves), proved)
 
 
 @dataclass(frozen=True)
