@@ -21,7 +21,7 @@ from mip2mcu.filters import Edges, Smooth
 from mip2mcu.ladders import Ladders, ladders_of
 from mip2mcu.layers import Activation, AveragePool, Dense, Layer, MaxPool, SumPool
 from mip2mcu.network import Network
-from mip2mcu.ranges import IntArray, exact_product, sum_range
+from mip2mcu.ranges import BoolArray, IntArray, exact_product, sum_range
 
 _FILTERS = (Smooth, Edges, SumPool, AveragePool, MaxPool)
 """Layers that may stand before the first dense one: all but edges rise with each of their inputs."""
@@ -281,14 +281,20 @@ def speaks_for(rule: Vote, c: int) -> IntArray:
 
 def votes_of(rule: Vote, sums: Interval) -> Interval:
     """Interval of each class's votes: of members that cannot vote for another class, and of those that can for it."""
+    if rule.sums_per_member == 1:  # a pair's sum s counts as (s, -1 - s): its sign decides, and 0 is the first's
+        least, most = np.stack([sums.low, -1 - sums.high], axis=1), np.stack([sums.high, -1 - sums.low], axis=1)
+    else:
+        least, most = sums.low.reshape(-1, rule.subset_size), sums.high.reshape(-1, rule.subset_size)
+    members = np.array(rule.members)
     low, high = np.zeros(rule.classes, dtype=np.int64), np.zeros(rule.classes, dtype=np.int64)
-    each = rule.sums_per_member
-    for m, member in enumerate(rule.members):
-        least, most = sums.low[m * each : (m + 1) * each], sums.high[m * each : (m + 1) * each]
-        if each == 1:  # a pair's sum s counts as (s, -s - 1): its sign decides, and 0 is the first's
-            least, most = np.append(least, -1 - most), np.append(most, -1 - least)
-        for own, c in enumerate(member):
-            needed = [(rival, int(rival < own)) for rival in range(len(member)) if rival != own]
-            low[c] += all(least[own] >= most[rival] + more for rival, more in needed)
-            high[c] += all(most[own] >= least[rival] + more for rival, more in needed)
+    np.add.at(low, members, _exceed(least, most))
+    np.add.at(high, members, _exceed(most, least))
     return Interval(low, high)
+
+
+def _exceed(own: IntArray, others: IntArray) -> BoolArray:
+    """(members, p): where a class's ``own`` value beats all ``others`` of its member; ties go to the first."""
+    places = np.arange(own.shape[1])
+    needed = others[:, None, :] + (places[None, :] < places[:, None])
+    wins: BoolArray = (own[:, :, None] >= needed) | np.eye(len(places), dtype=bool)
+    return np.asarray(wins.all(axis=2))
