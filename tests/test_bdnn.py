@@ -22,7 +22,7 @@ from mip2mcu.train.bdnn_model import Plan, build_model, place, sign_bias, zero_o
 from mip2mcu.train.bdnn_scaling import scaled_network, scaled_unit
 from mip2mcu.train.goal import Goal
 from mip2mcu.train.reduction import WeightDomain, reduce
-from mip2mcu.train.sign_network import SignNetwork
+from mip2mcu.train.sign_network import SignNetwork, from_network
 from mip2mcu.train.splitting import Subsets, batch, validation_rows
 from mip2mcu.train.trained import settled
 from tests.conftest import require
@@ -33,7 +33,7 @@ CROSS = Dataset.from_arrays(
     [0, 1, 1, 0, 1, 1, 1, 0],
     input_range=(0, 3),
 )
-"""Exclusive or with a contradiction: at least one error whatever the network."""
+"""With a contradiction: at least one error whatever the network."""
 
 
 def dichotomies(rows: np.ndarray, weights: list[int]) -> np.ndarray:
@@ -46,27 +46,54 @@ def dichotomies(rows: np.ndarray, weights: list[int]) -> np.ndarray:
     return np.array(sorted(patterns), dtype=np.int64)
 
 
-def fewest_errors(data: Dataset, hidden: int, weights: list[int]) -> int:
+def fewest_errors(data: Dataset, hidden: int, first: list[int], last: list[int]) -> int:
     best = data.rows
-    for units in itertools.combinations_with_replacement(dichotomies(data.inputs, weights), hidden):
-        outputs = dichotomies(np.stack(units, axis=1), weights)
+    for units in itertools.combinations_with_replacement(dichotomies(data.inputs, first), hidden):
+        outputs = dichotomies(np.stack(units, axis=1), last)
         best = min(best, int((outputs != (data.labels == 0)).sum(axis=1).min()))
     return best
 
 
-@pytest.mark.parametrize(("hidden", "weights"), [(1, "integer"), (2, "integer"), (2, "binary")])
-def test_the_optimum_is_that_of_exhaustive_search(hidden, weights):
-    trained = train(CROSS, Bdnn((hidden,), weights=weights), node_limit=100_000)
-    values = [-1, 1] if weights == "binary" else [-1, 0, 1]
+SCATTERED = Dataset.from_arrays(
+    np.array([[0, 0], [2, 3], [0, 3], [3, 3], [0, 2], [0, 2], [1, 1], [3, 2], [3, 1], [2, 2], [2, 1]]),
+    [1, 0, 0, 1, 1, 1, 1, 0, 1, 0, 1],
+    input_range=(0, 3),
+)
+"""Every width and kind of weights has a fewest number of errors of its own."""
+
+SEARCHED = {
+    "integer": ([-1, 0, 1], [-1, 0, 1]),
+    "binary": ([-1, 1], [-1, 1]),
+    "continuous": ([-3, -2, -1, 0, 1, 2, 3], [-1, 0, 1]),
+}
+"""Of both layers. Weights up to 3 part 4 x 4 points in every way that real ones do, those up to 1 two bits."""
+
+
+@pytest.mark.parametrize(
+    ("hidden", "weights", "errors"),
+    [(1, "integer", 3), (2, "integer", 1), (2, "binary", 2), (1, "continuous", 1), (2, "continuous", 0)],
+)
+def test_the_optimum_is_that_of_exhaustive_search(hidden, weights, errors):
+    trained = train(SCATTERED, Bdnn((hidden,), weights=weights), node_limit=100_000)
     assert trained.report.status == "optimal"
-    assert trained.report.rows - trained.report.correct == fewest_errors(CROSS, hidden, values)
+    assert trained.report.rows - trained.report.correct == errors
+    assert errors == fewest_errors(SCATTERED, hidden, *SEARCHED[weights])
     assert trained.report.solves[0].exact == trained.report.rows - trained.report.correct
 
 
-@pytest.mark.parametrize("options", [{}, {"weights": "binary"}, {"weights": "continuous"}, {"robust_radius": (1,)}])
-def test_few_rows_have_the_optimum_of_all(options):
-    whole = train(CROSS, Bdnn((2,), **options), node_limit=100_000)
-    lazy = train(CROSS, Bdnn((2,), batches="lazy", batch_rows=2, **options), node_limit=100_000)
+@pytest.mark.parametrize(
+    ("data", "options"),
+    [
+        (SCATTERED, {}),
+        (SCATTERED, {"weights": "binary"}),
+        (SCATTERED, {"weights": "continuous"}),
+        (CROSS, {"robust_radius": (1,)}),
+    ],
+    ids=["integer", "binary", "continuous", "robust"],
+)
+def test_few_rows_have_the_optimum_of_all(data, options):
+    whole = train(data, Bdnn((2,), **options), node_limit=100_000)
+    lazy = train(data, Bdnn((2,), batches="lazy", batch_rows=2, **options), node_limit=100_000)
     assert whole.report.status == lazy.report.status == "optimal"
     assert whole.report.solves[0].exact == lazy.report.solves[0].exact
 
@@ -163,15 +190,17 @@ def test_a_search_ends_between_restarts(monkeypatch):
 def test_the_heuristics_are_never_worse_than_their_start(method):
     require(find_spec("sklearn"), "scikit-learn is not installed")
     rng = np.random.default_rng(1)
-    data = Dataset.from_arrays(rng.integers(0, 6, (40, 3)), rng.integers(0, 2, 40), input_range=(0, 5))
-    option = Bdnn((2,), method=method, splits=4, batch_rows=16, restarts=2)
+    data = Dataset.from_arrays(rng.integers(0, 6, (24, 3)), rng.integers(0, 2, 24), input_range=(0, 5))
+    option = Bdnn((2,), method=method, splits=4, batch_rows=12, restarts=2)
     start = option.start(data, Solver(node_limit=200))
     trained = option.fit(data, Solver(node_limit=200), start=start)
     if method == "local":
         assert trained.report.solves[0].exact <= start.report.solves[0].exact
-    assert (
-        trained.report.solves[0].status != "optimal" or trained.report.solves[0].bound == trained.report.solves[0].exact
-    )
+    else:  # chosen by rows that it is not solved for
+        job = option.job(data, Solver(), silent, never)
+        kept = validation_rows(job.reduction, 0)
+        before, after = (job._validated(from_network(one.network, job.reduction), kept) for one in (start, trained))
+        assert after >= before
 
 
 def noisy(seed: int, rows: int) -> Dataset:
