@@ -280,16 +280,15 @@ def uniform(_folder: Path, repeats: int) -> Iterator[Row]:
 
 
 def optdigits(folder: Path, _repeats: int) -> Iterator[Row]:
-    """One hidden layer of 32 ternary units on the official split: responses to the hinge, then data splitting alone.
+    """One hidden layer of 32 ternary units on the official split: descents, then data splitting alone.
 
-    Everything is the default. On quarters of the training rows that were left out of the training, none of these was
-    better by more than such quarters differ: margin targets of 10 to 48 (17 is the default; from 34 on worse), two
-    changed copies of each row, four units at a time begun anew and kept where the hinge falls.
+    On fifths of the training rows that were left out of the training (five runs of successive rows) descents were right
+    on 96.5 %, responses to the hinge on 95.6 %; margin targets, rates and steps of descents were settled there.
     """
     training = Dataset.read(folder / "optdigits.npz", coding="affine")
     test = Dataset.read(folder / "optdigits.npz", like=training)
     began = time.monotonic()
-    trained = train(training, Bdnn((32,)), ensemble="none", time_limit=OPTDIGITS_SECONDS)
+    trained = train(training, Bdnn((32,), method="descent"), ensemble="none", time_limit=OPTDIGITS_SECONDS)
     seconds = time.monotonic() - began
     task, beside = "optdigits, 32 ternary units", baselines(training, test, (32,))
     ours = accuracy_of(trained.network, test)

@@ -62,7 +62,7 @@ if TYPE_CHECKING:
 @click.option("--alpha", type=float, help="inn: price of a hidden unit under --compress weighted.")
 @click.option("--batches", help="inn: averaging (as published); inn, bdnn: lazy (few rows, more as needed).")
 @click.option("--batch-rows", type=int, help="Rows of a batch, or rows added at once.  [default: 100 (inn), 64 (bdnn)]")
-@click.option("--method", help="bdnn: exact, local, splitting or committee.")
+@click.option("--method", help="bdnn: exact, local, splitting, committee or descent.")
 @click.option("--robust-radius", help="bdnn: raw units that features may be off, one number or one a feature, 1,0,2.")
 @click.option("--option", "options", multiple=True, metavar="NAME=VALUE", help="Any other option of the formulation.")
 @click.option("--time-limit", type=float, help="Seconds for the whole training.  [default: 60]")

@@ -418,7 +418,7 @@ def test_the_program_of_three_rows_reads_as_the_formulation_says(update_golden):
         ({"hidden": (3, 65536)}, "hidden layers \\(3, 65536\\) are not possible: give 1 to 65535 units a layer"),
         ({"hidden": (60000, 60000)}, "have 3,600,000,000 weights between them, at most 10,000,000 are possible"),
         ({"robust_features": 2}, "2 features are off by a robust radius of 0: give robust_radius too"),
-        ({"method": "magic"}, "method 'magic' is unknown, choose one of exact, local, splitting, committee"),
+        ({"method": "magic"}, "method 'magic' is unknown, choose one of exact, local, splitting, committee, descent"),
         ({"thresholds": "row"}, "thresholds 'row' is unknown"),
         ({"robust_radius": (-1,)}, "a robust radius of -1 is not possible"),
         ({"robust_radius": (0.5,)}, "option 'robust_radius' cannot take \\(0.5,\\): it wants whole numbers such as"),
@@ -438,6 +438,8 @@ def test_the_program_of_three_rows_reads_as_the_formulation_says(update_golden):
         ({"robust_total": 2, "robust_features": 1}, "robust_total counts raw units, robust_features counts features"),
         ({"robust_total": 2, "robust_radius": (0,)}, "2 raw units are off by a robust radius of 0: give another"),
         ({"method": "committee", "hidden": (8, 4)}, "a committee knows no second hidden layer: choose"),
+        ({"method": "descent", "robust_radius": (1,)}, "a descent knows no robust radius: choose the method local or"),
+        ({"method": "descent", "thresholds": "layer"}, "a descent gives every unit its own threshold: choose the method local"),
     ],
 )
 def test_options_that_cannot_be_meant_are_refused(options, message):

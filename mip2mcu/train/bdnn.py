@@ -6,6 +6,7 @@ The program is `mip2mcu.train.bdnn_model`; here it is solved in three ways, each
     local       one layer at a time, the others fixed, in turn until none improves; restarts with random outer layers
     splitting   `mip2mcu.train.splitting`: rows share activation patterns, subsets are split where the loss is
     committee   `mip2mcu.train.committee`: no program; units for random draws of the rows vote
+    descent     `mip2mcu.train.descent`: no program; steps along straight-through gradients, for thousands of rows
 
 All end in the +1/-1 network that `Network` is: sum_i w u + b >= 0 with u in {0, 1} is sum_i w h + (sum_i w + 2 b) >= 0
 with h = 2 u - 1. Source: Kurtz and Bah (2021); their heuristic throws an unfinished solve away, here it is kept.
@@ -34,7 +35,7 @@ from mip2mcu.train.robust_set import RobustSets, robust_reduction, robust_sets
 from mip2mcu.train.sign_network import from_network
 from mip2mcu.train.trained import Trained, settled
 
-METHODS = ("exact", "local", "splitting", "committee")
+METHODS = ("exact", "local", "splitting", "committee", "descent")
 BATCHES = ("none", "lazy")
 RADIUS_LIMIT = 2**31 - 1
 """Largest robust radius, in raw units."""
@@ -50,7 +51,7 @@ class Bdnn:
     weight_bound   P: weights are whole numbers in {-P..P}; None: 1
     weights        "integer", "binary" for -1 and +1 alone, or "continuous": in [-1, 1], then scaled to whole numbers
     thresholds     "unit": one a unit, "layer": one for all units of a layer
-    method         "exact", "local", "splitting" or "committee"
+    method         "exact", "local", "splitting", "committee" or "descent"
     robust_radius  raw units that every feature, or each feature of a list, may be off without changing an activation;
                    members of a committee are fitted to rows that are off by so much, and may differ as before
     robust_features  most features that are off at a time; None: all
@@ -58,7 +59,7 @@ class Bdnn:
     batches        "lazy": the exact program on few rows, to which those are added that its answer gets wrong; "none"
     batch_rows     rows that are added at once, and rows of a batch of data splitting
     splits, purity, random_batch   of data splitting
-    restarts       random starts of the local search
+    restarts       random starts of the local search, and of descents
     """
 
     hidden: tuple[int, ...] = (4,)
@@ -102,6 +103,10 @@ class Bdnn:
             )
         if self.method == "committee" and len(self.hidden) > 1:
             raise UsageError("a committee knows no second hidden layer: choose the method local, or leave it out")
+        if self.method == "descent" and self.robust:
+            raise UsageError("a descent knows no robust radius: choose the method local or committee, or leave it out")
+        if self.method == "descent" and self.thresholds == "layer":
+            raise UsageError("a descent gives every unit its own threshold: choose the method local, or thresholds unit")
         _ = self.domain
 
     def _check_robust(self) -> None:
@@ -172,7 +177,7 @@ class Bdnn:
         """Start, then improve it by the chosen method; the better of both by its exact objective."""
         first = start or self.start(dataset, solver, listener=listener, stop=stop)
         before = first.report.solves[0]
-        if self.method == "committee" or before.status == "optimal" or solver.node_limit == 0 or stop():
+        if self.method in ("committee", "descent") or before.status == "optimal" or solver.node_limit == 0 or stop():
             return first
         job = self.job(dataset, solver, listener, stop)
         network = from_network(first.network, job.reduction)

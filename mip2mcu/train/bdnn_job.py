@@ -33,6 +33,7 @@ from mip2mcu.train.bdnn_scaling import ScaledNetwork, scaled_network
 from mip2mcu.train.best_response import Engine
 from mip2mcu.train.clock import Clock
 from mip2mcu.train.committee import certain_rows, committee
+from mip2mcu.train.descent import descended
 from mip2mcu.train.goal import Goal
 from mip2mcu.train.reduction import Reduction
 from mip2mcu.train.robust_set import RobustSets
@@ -101,10 +102,13 @@ class BdnnJob:
     # ---- start ----
 
     def start(self) -> SignNetwork:
-        """The best of best responses and, where it must be robust, of constant and linear networks. Or a committee."""
+        """The best of best responses and, where it must be robust, of constant and linear networks. Or no program's."""
         if self.options.method == "committee":
             voters = committee(self.reduction, self.options.hidden[0], self.solver.seed, self.over, self.sets)
             return self._with_shared_thresholds(voters)
+        if self.options.method == "descent":
+            hidden, restarts = self.options.hidden, self.options.restarts
+            return descended(self.reduction, hidden, restarts, self.solver.seed, self.over, self.listener)
         divided = self.options.batches == "lazy"
         final = not divided and self.plan(np.arange(len(self.reduction.rows))).entries > MODEL_ENTRIES
         share = START_SHARE if not final or self.options.method == "splitting" else 1.0
