@@ -439,7 +439,7 @@ def test_the_program_of_three_rows_reads_as_the_formulation_says(update_golden):
         ({"robust_total": 2, "robust_radius": (0,)}, "2 raw units are off by a robust radius of 0: give another"),
         ({"method": "committee", "hidden": (8, 4)}, "a committee knows no second hidden layer: choose"),
         ({"method": "descent", "robust_radius": (1,)}, "a descent knows no robust radius: choose the method local or"),
-        ({"method": "descent", "thresholds": "layer"}, "a descent gives every unit its own threshold: choose the method local"),
+        ({"method": "descent", "thresholds": "layer"}, "a descent gives every unit its own threshold: choose"),
     ],
 )
 def test_options_that_cannot_be_meant_are_refused(options, message):

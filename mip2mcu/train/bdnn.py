@@ -106,7 +106,7 @@ class Bdnn:
         if self.method == "descent" and self.robust:
             raise UsageError("a descent knows no robust radius: choose the method local or committee, or leave it out")
         if self.method == "descent" and self.thresholds == "layer":
-            raise UsageError("a descent gives every unit its own threshold: choose the method local, or thresholds unit")
+            raise UsageError("a descent gives every unit its own threshold: choose the method local or exact")
         _ = self.domain
 
     def _check_robust(self) -> None:
