@@ -116,6 +116,20 @@ def test_thousands_of_members_are_asked_about():
 
 
 @pytest.mark.parametrize(
+    ("classes", "options", "message"),
+    [
+        (400, {}, "400 classes make 79,800 networks with 319,200 units in a layer, at most 65,535 are possible"),
+        (60, {"options": {"hidden": (40,)}}, "60 classes make 1,770 networks with 70,800 units in a layer"),
+        (40, {"subset_size": 20}, r"40 classes make 1e\+11 networks with 3e\+12 units in a layer"),
+    ],
+)
+def test_more_units_than_a_layer_has_are_refused_before_the_work(classes, options, message):
+    data = Dataset.from_arrays(np.arange(classes)[:, None], list(range(classes)), input_range=(0, 400))
+    with pytest.raises(UsageError, match=message):
+        train(data, "inn", ensemble="pairs", many=True, **options)
+
+
+@pytest.mark.parametrize(
     ("options", "message"),
     [
         ({"subset_size": 1}, "a subset size of 1 leaves nothing to decide: give one of at least 2"),

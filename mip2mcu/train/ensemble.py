@@ -22,7 +22,7 @@ import numpy as np
 from mip2mcu.dataset import Dataset
 from mip2mcu.decisions import Argmax, Decision, Vote
 from mip2mcu.errors import UsageError
-from mip2mcu.layers import Dense
+from mip2mcu.layers import UNIT_LIMIT, Dense
 from mip2mcu.mip.solver import Solve, Solver
 from mip2mcu.network import Network
 from mip2mcu.parallel import Context
@@ -133,6 +133,19 @@ def members(dataset: Dataset, ensemble: Ensemble, *, many: bool = False) -> Memb
     if ensemble.kind == "rest":
         return tuple(_against_rest(dataset, c) for c in range(classes))
     return tuple(_subset(dataset, subset) for subset in combinations(range(classes), ensemble.subset_size))
+
+
+def check_units(ensemble: Ensemble, classes: int, hidden: tuple[int, ...]) -> None:
+    """Raise `UsageError` where all members together, of these ``hidden`` layers, have too many units in a layer."""
+    count = ensemble.size(classes)
+    each = ensemble.subset_size if ensemble.kind == "pairs" and ensemble.subset_size > 2 else 1
+    units = count * max((each, *hidden))
+    if count > 1 and units > UNIT_LIMIT:
+        shown = [f"{number:,}" if number < 10**9 else f"{number:.0e}" for number in (count, units)]
+        raise UsageError(
+            f"{classes} classes make {shown[0]} networks with {shown[1]} units in a layer, at most {UNIT_LIMIT:,} are "
+            "possible: take fewer hidden units, a smaller subset size, or --ensemble rest"
+        )
 
 
 def _part(dataset: Dataset, rows: IntArray, labels: IntArray, names: tuple[str, ...]) -> Dataset:

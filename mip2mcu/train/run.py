@@ -29,6 +29,7 @@ from mip2mcu.train.ensemble import (
     Ensemble,
     Members,
     automatic,
+    check_units,
     combined,
     member_notes,
     members,
@@ -262,6 +263,7 @@ def _plan(
 ) -> _Plan:
     """The plan; ``ensemble`` is its kind, subset size and vote."""
     chosen, divided = _chosen(formulation, ensemble, options, len(dataset.classes))
+    check_units(divided, len(dataset.classes), tuple(getattr(chosen, "hidden", ())))
     front = fit_stages(stages, dataset)
     given = through(dataset, front)
     rows = through(augmented(dataset, Augmentation(copies), seed), front) if copies else given
