@@ -29,7 +29,7 @@ from mip2mcu.export.options import ExportOptions
 from mip2mcu.export.packing import WORD_BITS, words_for
 from mip2mcu.export.planner import Candidate, Fixed, Plan, Task, candidates, epilogue_kind, plan_layouts
 from mip2mcu.export.quantizing import QuantizerProgram, lower_quantizer
-from mip2mcu.export.scratch import Scratch, plan
+from mip2mcu.export.scratch import Home, Scratch, plan
 from mip2mcu.export.selftest import Coded, SelftestProgram, lower_selftest
 from mip2mcu.export.targets import Target
 from mip2mcu.layers import Layer
@@ -286,7 +286,7 @@ def lower(network: Network, target: Target, name: str, options: ExportOptions) -
         quantizer=quantizer,
         selftest=lower_selftest(network, layers[0].input.encoding, coded),
         check=lower_check(_tables(quantizer, layers), target),
-        supports=_supports(layers, decision),
+        supports=_supports(layers, decision, scratch),
         plan=planned,
     )
 
@@ -318,10 +318,11 @@ def _calls(scratch: Scratch, first: str) -> tuple[str, ...]:
     return tuple(", ".join((read, written, *work)) for read, written, work in every)
 
 
-def _supports(layers: tuple[LayerProgram, ...], decision: DecisionProgram) -> tuple[str, ...]:
+def _supports(layers: tuple[LayerProgram, ...], decision: DecisionProgram, scratch: Scratch) -> tuple[str, ...]:
     """Partials of ``templates/support/`` that the program needs, each once."""
     of_layers = (support for layer in layers for support in layer.lowered.supports)
-    return tuple(dict.fromkeys(("not_inlined", *of_layers, *decision.supports)))
+    of_scratch = ("settle", *(["scratch_address"] if scratch.home is Home.STATIC else [])) if scratch.hidden else ()
+    return tuple(dict.fromkeys(("not_inlined", *of_layers, *decision.supports, *of_scratch)))
 
 
 def _kind(network: Network, steps: tuple[Step, ...], k: int) -> Binary | None:

@@ -61,12 +61,16 @@ class Scratch:
     regions    widest type first; as members of a struct they need no padding
     tensors    C expression of each inner tensor: its first element, as a pointer
     work       C expressions of each layer's work areas
+    hidden     compilers shall not know the address of the memory (static, or the caller's under link-time
+               optimisation), as a layer gets several pointers into it: GCC 12.2 then rewrites them as distances from
+               null, takes the layer for one that does nothing, and drops the call
     """
 
     home: Home
     regions: tuple[Region, ...]
     tensors: tuple[str, ...]
     work: tuple[tuple[str, ...], ...]
+    hidden: bool = False
 
     @property
     def bytes(self) -> int:
@@ -89,7 +93,8 @@ def plan(tensors: Sequence[Work], work: Sequence[tuple[Work, ...]], static: bool
         lengths = {c_type: _rounded(c_type, length) for c_type, length in lengths.items()}
     every = [*tensors, *(area for areas in work for area in areas)]
     names = {c_type: _name(every, c_type) for c_type in lengths}
-    access = {Home.STACK: "", Home.CALLER: "scratch->", Home.STATIC: "scratch."}[home]
+    hidden = home is not Home.STACK and any(len(entries) > 1 for entries in alive)
+    access = {Home.STACK: "", Home.CALLER: "scratch->", Home.STATIC: "scratch->" if hidden else "scratch."}[home]
 
     def pointer(area: Work, offset: int) -> str:
         array = access + names[area.c_type]
@@ -108,6 +113,7 @@ def plan(tensors: Sequence[Work], work: Sequence[tuple[Work, ...]], static: bool
         tuple(Region(names[c_type], c_type, length) for c_type, length in lengths.items() if length),
         tuple(pointer(one, tensor_offset(k)) for k, one in enumerate(tensors)),
         tuple(tuple(pointer(area, work_offset(k, n)) for n, area in enumerate(areas)) for k, areas in enumerate(work)),
+        hidden,
     )
 
 
