@@ -9,7 +9,7 @@ import pytest
 from mip2mcu.certify import NORMS, Certificate, RowCertificate, bounds, certify
 from mip2mcu.dataset import Dataset
 from mip2mcu.decisions import Argmax, Sign, Vote
-from mip2mcu.errors import DatasetError, UsageError
+from mip2mcu.errors import DatasetError, InfeasibleError, UsageError
 from mip2mcu.filters import Edges, Smooth
 from mip2mcu.ladders import ladders_of
 from mip2mcu.layers import Activation, AveragePool, Dense, MaxPool, SumPool
@@ -384,6 +384,19 @@ def test_proofs_with_large_factors_are_not_believed(monkeypatch, norm):
         assert [row.safe for row in unbelieved.rows] == [row.safe for row in unsearched.rows]
         improved += sum(a.broken != b.broken for a, b in zip(unbelieved.rows, unsearched.rows, strict=True))
     assert improved > 0  # witnesses are checked, so they count
+
+
+def test_a_proof_that_a_checked_witness_refutes_is_not_believed(monkeypatch):
+    def nothing(*_given, **_named):
+        raise InfeasibleError("there is none")
+
+    network = network_of(2, *RULES["argmax"], (4,))
+    data = rows_of(network, 0, 8)
+    unsearched = certify(network, data, node_limit=0)
+    assert any(row.broken is not None and not row.exact for row in unsearched.rows)
+    monkeypatch.setattr(sys.modules["mip2mcu.certify.run"], "solve_matrix", nothing)
+    refuted = [row for row in certify(network, data, node_limit=1000).rows if row.broken is not None]
+    assert refuted == [row for row in unsearched.rows if row.broken is not None]
 
 
 def test_where_sums_are_large_smaller_changes_are_searched_for():

@@ -228,7 +228,7 @@ def _searched(task: _Task, witness: IntArray | None, least: int, solver: Solver,
     began = time.monotonic()
     search, covered = _search(task, witness, least)
     if search is None:
-        return task.certificate(_nothing_within(task, covered, witness), witness)
+        return task.certificate(covered, witness)
     if search.program.entries > PROGRAM_ENTRIES:
         return unproved
     believable, matrix = search.program.is_believable, search.program.matrix(search.size)
@@ -237,9 +237,10 @@ def _searched(task: _Task, witness: IntArray | None, least: int, solver: Solver,
     try:
         values, record = solve_matrix(matrix, solver, stage=f"row {task.row}", stop=stop)
     except NoSolutionError as error:
-        if not (believable and isinstance(error, InfeasibleError)):
+        refuted = witness is not None and (covered is None or task.size(witness) <= covered)
+        if refuted or not (believable and isinstance(error, InfeasibleError)):
             return unproved
-        return task.certificate(_nothing_within(task, covered, witness), witness)
+        return task.certificate(covered, witness)
     levels = search.levels(task.problem.ladders.levels(task.raw), values)
     found = task.problem.ladders.raw_at(task.raw, levels)
     if task.changes_class(found) and (witness is None or task.size(found) < task.size(witness)):
@@ -278,10 +279,3 @@ def _searched_reach(task: _Task, witness: IntArray | None) -> tuple[Reach, int |
     if task.norm == "l0" or not bounds:
         return task.problem.everything(), None
     return task.problem.reach(task.raw, min(bounds)), min(bounds)
-
-
-def _nothing_within(task: _Task, covered: int | None, witness: IntArray | None) -> int | None:
-    """What is safe where no change of a size up to ``covered`` (None: of any size) changes the class."""
-    if witness is not None and (covered is None or task.size(witness) <= covered):
-        raise AssertionError("a checked witness contradicts the solver's proof that there is none")
-    return covered
