@@ -109,7 +109,7 @@ def _check_places(report: str | None, plot: str | None) -> None:
     if report is not None:
         check_replaceable(report, rb'"certificates"\s*:', "certificate")
     if plot is not None:
-        check_replaceable(plot, rb">certified accuracy \(line\)", "plot of certified accuracy")
+        check_replaceable(plot, rb"(?s)\A<svg .*>certified accuracy \(line\)", "plot of certified accuracy")
     if report is not None and plot is not None and Path(report).resolve() == Path(plot).resolve():
         raise UsageError(f"--report and --plot both name {report}: give each a file of its own")
 

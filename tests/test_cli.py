@@ -156,7 +156,10 @@ def test_a_model_is_never_taken_for_a_report_whatever_its_classes_are_called(lab
 def test_an_lp_file_replaces_lp_files_alone(table, tmp_path):
     kept = table.read_text()
     options = ("--node-limit", "0", "--out", tmp_path / "m.json", "--write-model")
-    assert "is no LP file of Pyomo and is not replaced" in refused(run("train", table, *options, table))
+    notes = tmp_path / "notes.txt"
+    notes.write_text("Pyomo begins with \\* Source Pyomo model name=unknown *\\")
+    for foreign in (table, notes):
+        assert "is no LP file of Pyomo and is not replaced" in refused(run("train", table, *options, foreign))
     assert table.read_text() == kept
     for _ in range(2):
         assert run("train", table, *options, tmp_path / "m.lp").exit_code == 0

@@ -78,6 +78,9 @@ def test_only_its_own_files_are_replaced(folder):
         refused = certify(folder, option, str(rows))
         assert (refused.exit_code, "is not replaced: choose another name" in refused.stderr) == (2, True)
     assert rows.read_text() == before
+    notes = folder / "notes.txt"
+    notes.write_text("plots say <text>certified accuracy (line)</text>")
+    assert "notes.txt is no plot of certified accuracy" in certify(folder, "--plot", str(notes)).stderr
     for _ in range(2):
         assert certify(folder, "--rows", "1", "--report", str(report), "--plot", str(plot)).exit_code == 0
     assert "give each a file of its own" in certify(folder, "--report", "both", "--plot", "both").stderr

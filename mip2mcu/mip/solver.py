@@ -27,8 +27,8 @@ from mip2mcu.progress import Listener, Progress, Stop, never, relative_gap, sile
 
 OptionValue: TypeAlias = str | int | float | bool
 
-LP_MARK = rb"\\\* Source Pyomo model name="
-"""What every file of `write_model` has in it, as a regular expression."""
+LP_MARK = rb"\A\\\* Source Pyomo model name="
+"""How every file of `write_model` begins, as a regular expression."""
 
 _IGNORED_OPTION = "No match for "
 """How cbc begins a line about an option that it does not know, before it goes on without it."""
