@@ -39,15 +39,20 @@ def within_reach(row, budget, *, units):
     return [move for move, size in sizes if budget is None or size <= budget]
 
 
+def budgeted(seed, rows, budget, *, units):
+    """Random rows in 0..7 with labels, reduced, and their sets of changes by at most (1, 2, 0)."""
+    rng = np.random.default_rng(seed)
+    data = Dataset.from_arrays(rng.integers(0, 8, (rows, 3)), rng.integers(0, 2, rows), input_range=(0, 7))
+    reduction, chosen = robust_reduction(data, WeightDomain(2))
+    return reduction, robust_sets(chosen, reduction, np.array([1, 2, 0]), budget, counts_units=units)
+
+
 BUDGETS = pytest.mark.parametrize(("budget", "units"), [(None, False), (1, False), (1, True), (2, True)])
 
 
 @BUDGETS
 def test_a_held_row_keeps_its_pattern_under_every_change(budget, units):
-    rng = np.random.default_rng(3)
-    data = Dataset.from_arrays(rng.integers(0, 8, (25, 3)), rng.integers(0, 2, 25), input_range=(0, 7))
-    reduction, chosen = robust_reduction(data, WeightDomain(1))
-    sets = robust_sets(chosen, reduction, np.array([1, 2, 0]), budget, counts_units=units)
+    reduction, sets = budgeted(3, 25, budget, units=units)
     found = set()
     for seed in range(30):
         network = random_network(seed, (3, 2, 1))
@@ -72,10 +77,8 @@ def test_more_units_than_features_can_move_are_a_box():
 
 @BUDGETS
 def test_moved_rows_have_the_largest_and_the_smallest_sums_within_reach(budget, units):
+    reduction, sets = budgeted(4, 20, budget, units=units)
     rng = np.random.default_rng(4)
-    data = Dataset.from_arrays(rng.integers(0, 8, (20, 3)), rng.integers(0, 2, 20), input_range=(0, 7))
-    reduction, chosen = robust_reduction(data, WeightDomain(2))
-    sets = robust_sets(chosen, reduction, np.array([1, 2, 0]), budget, counts_units=units)
     up, weights = rng.random(len(reduction.rows)) < 0.5, np.array([2, -1, 1])
     for k, (row, moved) in enumerate(zip(reduction.rows, sets.moved(reduction.rows, weights, up), strict=True)):
         near = within_reach(row, budget, units=units)

@@ -10,10 +10,9 @@ of zero, else as flat. The gradients are sums of products of whole numbers, far 
 order of summation; Adam's steps, with a rate that falls to zero, are single roundings in a fixed order: the same
 network on every machine.
 
-A way over all weights at once finds networks of many inputs, such as pixels, that hold on rows left out, where
-responses of single units, which lower the same hinge, fit the training rows more closely. With few inputs responses are
-better: whole weights are too coarse there. The first descent is short, for short time limits; of all that ended the one
-with the least hinge is kept.
+It is meant for many inputs, such as pixels, and thousands of rows: all weights move at once. With few inputs whole
+weights are coarse steps, and responses of single units, which lower the same hinge, are the better way. The first
+descent is short, for short time limits; of all that ended the one with the least hinge is kept.
 Sources: Bengio, Leonard and Courville (2013); Hubara, Courbariaux et al. (2016); Kingma and Ba (2015).
 """
 

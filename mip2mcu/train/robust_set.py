@@ -52,7 +52,7 @@ class RobustSets:
 
     @property
     def counts_units(self) -> bool:
-        """The budget is one of raw units, not of features."""
+        """The budget is one of raw units; where every move costs 1, that is the same as one of features."""
         return any(cost != 1 for costs in self.costs for cost in costs)
 
     @property
